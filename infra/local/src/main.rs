@@ -1,0 +1,177 @@
+//! `cargo local`: the whole system on this machine.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Args, Parser, Subcommand};
+use jiff::{SignedDuration, Timestamp};
+use local::dynamodb::Storage;
+use local::logs::Logs;
+use local::{DEFAULT_WEBHOOK_SECRET, Options, Stack, sender, workspace};
+use tokio::signal::unix::{SignalKind, signal};
+
+const DEFAULT_URL: &str = "http://127.0.0.1:3000";
+
+/// Runs Ringmark on this machine: the functions of template.yaml behind a
+/// local gateway, with an embedded DynamoDB.
+#[derive(Parser)]
+#[command(
+    name = "cargo local",
+    bin_name = "cargo local",
+    args_conflicts_with_subcommands = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: Run,
+}
+
+#[derive(Args)]
+struct Run {
+    /// Port on 127.0.0.1; 0 for any free one.
+    #[arg(long, default_value_t = 3000)]
+    port: u16,
+    /// Keep data in memory instead of .local/dynamodb.sqlite.
+    #[arg(long)]
+    memory: bool,
+    /// The webhook's signing secret; given twice, the current and the previous one. Empty: not configured.
+    #[arg(long = "webhook-secret", value_name = "SECRET", default_value = DEFAULT_WEBHOOK_SECRET)]
+    webhook_secrets: Vec<String>,
+    /// Accept deliveries without a signature.
+    #[arg(long)]
+    allow_unsigned: bool,
+    /// A value for a parameter of template.yaml.
+    #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = name_and_value)]
+    parameters: Vec<(String, String)>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Signs provider bodies and posts them to the webhook.
+    Send {
+        /// Files with one raw body each.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// How many seconds ago the signature was made.
+        #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
+        age: i64,
+        /// The secret to sign with.
+        #[arg(long, default_value = DEFAULT_WEBHOOK_SECRET)]
+        secret: String,
+        /// Where the stack is.
+        #[arg(long, default_value = DEFAULT_URL)]
+        url: String,
+    },
+    /// Puts one raw Lambda event into one function and prints its answer.
+    Invoke {
+        /// The function's name, e.g. `webhook`.
+        function: String,
+        /// File with the event.
+        event: PathBuf,
+        /// Where the stack is.
+        #[arg(long, default_value = DEFAULT_URL)]
+        url: String,
+    },
+}
+
+fn name_and_value(text: &str) -> Result<(String, String), String> {
+    text.split_once('=')
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .ok_or_else(|| "expected NAME=VALUE".to_owned())
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        None => run(cli.run).await,
+        Some(Command::Send {
+            files,
+            age,
+            secret,
+            url,
+        }) => send(files, age, &secret, &url).await,
+        Some(Command::Invoke { function, event, url }) => invoke(&function, event, &url).await,
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the one line that scripts wait for")]
+async fn run(run: Run) -> Result<()> {
+    let storage = if run.memory {
+        Storage::Memory
+    } else {
+        Storage::File(workspace().join(".local/dynamodb.sqlite"))
+    };
+    let mut parameters: BTreeMap<_, _> = run.parameters.into_iter().collect();
+    if run.allow_unsigned {
+        parameters.insert("AllowUnsignedDeliveries".to_owned(), "true".to_owned());
+    }
+    // Both signals are taken before anything starts, so that none is missed.
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    eprintln!("building the functions and starting the stack ...");
+    let options = Options {
+        storage,
+        port: run.port,
+        parameters,
+        webhook_secrets: run
+            .webhook_secrets
+            .into_iter()
+            .filter(|secret| !secret.is_empty())
+            .collect(),
+        logs: Logs::shown(),
+    };
+    let stack = tokio::select! {
+        stack = Stack::start_with(options) => stack?,
+        _ = interrupt.recv() => return Ok(()),
+        _ = terminate.recv() => return Ok(()),
+    };
+    println!("ready {}", stack.url());
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    eprintln!("stopping");
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the answers are this command's output")]
+async fn send(files: Vec<PathBuf>, age: i64, secret: &str, url: &str) -> Result<()> {
+    let client = reqwest::Client::new();
+    let mut refused = 0;
+    for file in &files {
+        let body = std::fs::read(file).with_context(|| format!("reading {}", file.display()))?;
+        let signed_at = Timestamp::now() - SignedDuration::from_secs(age);
+        let (status, answer) = sender::post(&client, url, secret, signed_at, body).await?;
+        println!("{}: {status} {answer}", file.display());
+        refused += usize::from(status != 200);
+    }
+    ensure!(refused == 0, "{refused} of {} not accepted", files.len());
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the answer is this command's output")]
+async fn invoke(function: &str, event: PathBuf, url: &str) -> Result<()> {
+    let event = std::fs::read(&event).with_context(|| format!("reading {}", event.display()))?;
+    let url = format!("{url}/2015-03-31/functions/{function}/invocations");
+    let response = reqwest::Client::new()
+        .post(&url)
+        .body(event)
+        .send()
+        .await
+        .with_context(|| format!("posting to {url} (is it running? `cargo local` starts it)"))?;
+    let failed = !response.status().is_success() || response.headers().contains_key("x-amz-function-error");
+    println!("{}", response.text().await?);
+    ensure!(!failed, "the function did not answer");
+    Ok(())
+}

@@ -1,0 +1,201 @@
+//! The whole system on this machine.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use tokio::net::TcpListener;
+use tokio::sync::OnceCell;
+use tokio::task::AbortHandle;
+
+use crate::binaries;
+use crate::clock::Clock;
+use crate::dynamodb::{DynamoDb, Storage};
+use crate::gateway::Gateway;
+use crate::lambda::Function;
+use crate::logs::Logs;
+use crate::secrets::Secrets;
+use crate::template::Template;
+
+/// The signing secret that the local stack and `send` use unless told otherwise.
+pub const DEFAULT_WEBHOOK_SECRET: &str = "wsec_local";
+/// The secret of the template that holds the webhook's signing secret.
+const WEBHOOK_SECRET: &str = "WebhookSecret";
+
+/// How a stack is to be.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where data lives.
+    pub storage: Storage,
+    /// Port of the gateway on 127.0.0.1; 0 for any free one.
+    pub port: u16,
+    /// Values for the template's parameters.
+    pub parameters: BTreeMap<String, String>,
+    /// Current signing secret, then the previous one; none: not configured.
+    pub webhook_secrets: Vec<String>,
+    /// Where the functions' log lines go.
+    pub logs: Logs,
+}
+
+impl Default for Options {
+    /// As tests want it: in memory, on any free port, logs collected.
+    fn default() -> Self {
+        Self {
+            storage: Storage::Memory,
+            port: 0,
+            parameters: BTreeMap::new(),
+            webhook_secrets: vec![DEFAULT_WEBHOOK_SECRET.to_owned()],
+            logs: Logs::default(),
+        }
+    }
+}
+
+impl Options {
+    /// With a value for one of the template's parameters.
+    #[must_use]
+    pub fn parameter(mut self, name: &str, value: &str) -> Self {
+        self.parameters.insert(name.to_owned(), value.to_owned());
+        self
+    }
+}
+
+/// A running system, stopped when dropped.
+pub struct Stack {
+    url: String,
+    clock: Clock,
+    dynamodb: DynamoDb,
+    secrets: Secrets,
+    webhook_secret_arn: String,
+    functions: BTreeMap<String, Arc<Function>>,
+    logs: Logs,
+    gateway: AbortHandle,
+}
+
+impl Stack {
+    /// A system with [`Options::default`].
+    ///
+    /// # Errors
+    /// As [`start_with`](Self::start_with).
+    pub async fn start() -> Result<Self> {
+        Self::start_with(Options::default()).await
+    }
+
+    /// Builds the functions, once for each process, and starts everything.
+    ///
+    /// # Errors
+    /// When the template is not understood, the functions do not compile, the
+    /// database can't be opened or the port is taken.
+    pub async fn start_with(options: Options) -> Result<Self> {
+        let template = Template::read(&workspace().join("template.yaml"), &options.parameters)?;
+        let binaries = built_binaries().await?;
+        let dynamodb = DynamoDb::start(&options.storage, &template.tables).await?;
+        let secrets = Secrets::start().await?;
+        let webhook_secret_arn = template
+            .secrets
+            .get(WEBHOOK_SECRET)
+            .with_context(|| format!("the template has no secret {WEBHOOK_SECRET}"))?
+            .clone();
+        secrets.set(&webhook_secret_arn, &options.webhook_secrets);
+
+        let mut functions = BTreeMap::new();
+        for (id, definition) in template.functions {
+            let binary = binaries
+                .get(&definition.binary)
+                .with_context(|| format!("function {id}: no binary {}", definition.binary))?;
+            let endpoints = [
+                ("AWS_ENDPOINT_URL_DYNAMODB", dynamodb.url()),
+                ("AWS_ENDPOINT_URL_SECRETS_MANAGER", secrets.url()),
+                ("AWS_ACCESS_KEY_ID", definition.logical_id.as_str()),
+                ("AWS_SECRET_ACCESS_KEY", "local"),
+            ];
+            let endpoints = endpoints
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .to_vec();
+            let function = Function::new(definition, binary.clone(), endpoints, options.logs.clone());
+            functions.insert(id, Arc::new(function));
+        }
+
+        let clock = Clock::default();
+        let listener = TcpListener::bind(("127.0.0.1", options.port))
+            .await
+            .with_context(|| format!("listening on 127.0.0.1:{}", options.port))?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let router = Gateway::new(template.routes, functions.clone(), clock.clone())
+            .router()
+            .into_make_service_with_connect_info::<SocketAddr>();
+        let gateway = tokio::spawn(async move {
+            // Ends with the stack; serving a bound listener does not fail.
+            axum::serve(listener, router).await.unwrap_or_default();
+        });
+        Ok(Self {
+            url,
+            clock,
+            dynamodb,
+            secrets,
+            webhook_secret_arn,
+            functions,
+            logs: options.logs,
+            gateway: gateway.abort_handle(),
+        })
+    }
+
+    /// The base URL, without a slash at its end.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The clock that stamps requests.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The store, to watch and to break.
+    #[must_use]
+    pub fn dynamodb(&self) -> &DynamoDb {
+        &self.dynamodb
+    }
+
+    /// The secret store, to watch and to break.
+    #[must_use]
+    pub fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
+
+    /// Changes the webhook's signing secret: current, then previous; none: not configured.
+    pub fn set_webhook_secrets(&self, values: &[&str]) {
+        self.secrets.set(&self.webhook_secret_arn, values);
+    }
+
+    /// A function by its logical id.
+    #[must_use]
+    pub fn function(&self, id: &str) -> Option<&Arc<Function>> {
+        self.functions.get(id)
+    }
+
+    /// The functions' collected log lines.
+    #[must_use]
+    pub fn logs(&self) -> &Logs {
+        &self.logs
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        self.gateway.abort();
+    }
+}
+
+async fn built_binaries() -> Result<&'static BTreeMap<String, PathBuf>> {
+    static BINARIES: OnceCell<BTreeMap<String, PathBuf>> = OnceCell::const_new();
+    BINARIES.get_or_try_init(|| binaries::build(workspace())).await
+}
+
+/// The root of the repository.
+#[must_use]
+pub fn workspace() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+}

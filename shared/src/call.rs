@@ -1,0 +1,160 @@
+//! A call: our record of one conversation with a customer.
+
+use std::fmt;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::phone_number::PhoneNumber;
+
+/// The id of a call: the provider's conversation id, whatever it looks like.
+///
+/// 1 to 256 bytes without control characters, since it is a key in the store
+/// and a segment of addresses.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct CallId(String);
+
+impl CallId {
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for CallId {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        if text.is_empty() || text.len() > 256 || text.chars().any(char::is_control) {
+            return Err("a conversation id is 1 to 256 bytes without control characters");
+        }
+        Ok(Self(text))
+    }
+}
+
+impl From<CallId> for String {
+    fn from(id: CallId) -> Self {
+        id.0
+    }
+}
+
+impl fmt::Display for CallId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How the customer was connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Channel {
+    /// A telephone line: Twilio, SIP or Exotel.
+    Phone,
+    /// The widget or an SDK.
+    Web,
+    /// WhatsApp, call or text.
+    Whatsapp,
+    /// Text messages.
+    Sms,
+    /// Anything else.
+    Unknown,
+}
+
+/// Who called whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// The customer called.
+    Inbound,
+    /// The agent called.
+    Outbound,
+}
+
+/// How the call went, as judged by the provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It reached its goal.
+    Success,
+    /// It did not.
+    Failure,
+    /// Not judged, or judged in words that we do not know.
+    Unknown,
+}
+
+/// Which way a conversation came in first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ArrivedBy {
+    /// A delivery.
+    Webhook,
+    /// Found by asking the provider.
+    Sync,
+}
+
+/// The facts of a call, as the provider tells them in one version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// The provider's conversation id.
+    pub id: CallId,
+    /// The agent that took the call first.
+    pub agent_id: Option<String>,
+    /// Its name; at most 128 bytes.
+    pub agent_name: Option<String>,
+    /// How the customer was connected.
+    pub channel: Channel,
+    /// Who called whom; `None` where there is no such thing, as on the web.
+    pub direction: Option<Direction>,
+    /// The other party, whichever the direction.
+    pub customer_number: Option<PhoneNumber>,
+    /// Our number, whichever the direction.
+    pub tracking_number: Option<PhoneNumber>,
+    /// When it began; campaigns are judged by this instant.
+    pub started_at: Timestamp,
+    /// How long it took.
+    pub duration_seconds: u32,
+    /// How it went.
+    pub outcome: Outcome,
+    /// Why it ended, in the provider's words; at most 128 bytes.
+    pub termination_reason: Option<String>,
+    /// Its main language.
+    pub language: Option<String>,
+    /// Whether any turn of a transcript came with it.
+    pub has_transcript: bool,
+}
+
+/// Whether a call reached its goal, and who says so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Conversion {
+    /// Whether it did.
+    pub converted: bool,
+    /// `automatic`: by the outcome.
+    pub source: &'static str,
+    /// The person, where one decided.
+    pub by: Option<String>,
+    /// When: the end of the call, where the outcome decided.
+    pub at: Option<Timestamp>,
+    /// What it is worth, where a person said.
+    pub value: Option<String>,
+}
+
+impl Call {
+    /// The conversion that follows from the outcome alone.
+    #[must_use]
+    pub fn automatic_conversion(&self) -> Conversion {
+        let converted = self.outcome == Outcome::Success;
+        let ended_at = self
+            .started_at
+            .checked_add(SignedDuration::from_secs(i64::from(self.duration_seconds)))
+            .unwrap_or(self.started_at);
+        Conversion {
+            converted,
+            source: "automatic",
+            by: None,
+            at: converted.then_some(ended_at),
+            value: None,
+        }
+    }
+}
