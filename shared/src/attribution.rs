@@ -52,6 +52,69 @@ pub enum Attribution {
     Ambiguous(Vec<Candidate>),
 }
 
+/// Where a call stands with regard to campaigns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Credited to one campaign.
+    Attributed,
+    /// Credited to none.
+    Unattributed,
+    /// Several campaigns claim it.
+    Ambiguous,
+}
+
+/// What lists show of an attribution.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Credit {
+    /// Where the call stands.
+    pub status: Status,
+    /// The campaign, of an attributed call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub campaign_id: Option<CampaignId>,
+    /// The rule that named it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<Method>,
+    /// When the rules were asked.
+    pub at: Timestamp,
+}
+
+impl Attribution {
+    /// What lists show of it, as decided at an instant.
+    #[must_use]
+    pub fn credit(&self, at: Timestamp) -> Credit {
+        let (status, named) = match self {
+            Self::Unattributed => (Status::Unattributed, None),
+            Self::Attributed(candidate) => (Status::Attributed, Some(candidate)),
+            Self::Ambiguous(_) => (Status::Ambiguous, None),
+        };
+        Credit {
+            status,
+            campaign_id: named.map(|candidate| candidate.campaign_id.clone()),
+            method: named.map(|candidate| candidate.method),
+            at,
+        }
+    }
+
+    /// Why the campaign was named, of an attributed call.
+    #[must_use]
+    pub fn evidence(&self) -> Option<&Evidence> {
+        match self {
+            Self::Attributed(candidate) => Some(&candidate.evidence),
+            Self::Unattributed | Self::Ambiguous(_) => None,
+        }
+    }
+
+    /// The campaigns that claim an ambiguous call.
+    #[must_use]
+    pub fn candidates(&self) -> &[Candidate] {
+        match self {
+            Self::Ambiguous(candidates) => candidates,
+            Self::Unattributed | Self::Attributed(_) => &[],
+        }
+    }
+}
+
 /// The campaign data that can bear on one call.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Candidates {
@@ -81,15 +144,21 @@ fn by_tracking_number(call: &Call, candidates: &Candidates) -> Vec<Candidate> {
     candidates
         .tracking_number
         .at(call.started_at)
-        .map(|NumberAssignment { campaign_id, from, to }| Candidate {
-            campaign_id: campaign_id.clone(),
-            method: Method::TrackingNumber,
-            evidence: Evidence::TrackingNumber {
-                number: number.clone(),
-                from: *from,
-                to: *to,
+        .map(
+            |NumberAssignment {
+                 campaign_id,
+                 from,
+                 to,
+             }| Candidate {
+                campaign_id: campaign_id.clone(),
+                method: Method::TrackingNumber,
+                evidence: Evidence::TrackingNumber {
+                    number: number.clone(),
+                    from: *from,
+                    to: *to,
+                },
             },
-        })
+        )
         .into_iter()
         .collect()
 }

@@ -173,7 +173,11 @@ impl NumberHistory {
         if to.is_some_and(|to| to <= from) {
             return Err(AssignNumberError::EndsBeforeStart);
         }
-        let new = NumberAssignment { campaign_id, from, to };
+        let new = NumberAssignment {
+            campaign_id,
+            from,
+            to,
+        };
         let mut assignments = Vec::with_capacity(self.0.len() + 1);
         for old in &self.0 {
             if !old.overlaps(&new) {
@@ -234,7 +238,10 @@ mod tests {
     fn a_number_moves_in_one_step_and_keeps_its_history() {
         let a = assign(&NumberHistory::default(), 'a', Some(1), None, false).unwrap();
         let moved = assign(&a, 'b', Some(10), None, true).unwrap();
-        assert_eq!(spans(&moved), [('a', day(1), Some(day(10))), ('b', day(10), None)]);
+        assert_eq!(
+            spans(&moved),
+            [('a', day(1), Some(day(10))), ('b', day(10), None)]
+        );
         assert_eq!(moved.at(day(9)).unwrap().campaign_id, campaign('a'));
         assert_eq!(moved.at(day(10)).unwrap().campaign_id, campaign('b'));
         assert_eq!(moved.at("2026-10-31T00:00:00Z".parse().unwrap()), None);
@@ -243,7 +250,12 @@ mod tests {
     #[test]
     fn an_overlap_names_the_other_assignment_and_changes_nothing() {
         let a = assign(&NumberHistory::default(), 'a', Some(5), Some(10), false).unwrap();
-        for (from, to) in [(Some(1), None), (Some(5), Some(10)), (Some(9), Some(20)), (Some(1), Some(6))] {
+        for (from, to) in [
+            (Some(1), None),
+            (Some(5), Some(10)),
+            (Some(9), Some(20)),
+            (Some(1), Some(6)),
+        ] {
             let Err(AssignNumberError::Overlap(other)) = assign(&a, 'b', from, to, false) else {
                 panic!("{from:?} to {to:?} was accepted");
             };

@@ -1,1 +1,15 @@
+//! What the functions share: the domain, the store, and what every function needs.
+//!
+//! The domain modules know no HTTP, no AWS, no environment and no clock.
 
+pub mod attribution;
+pub mod call;
+pub mod campaign;
+pub mod conversation;
+pub mod delivery;
+pub mod error;
+pub mod http;
+pub mod ingest;
+pub mod phone_number;
+pub mod runtime;
+pub mod store;

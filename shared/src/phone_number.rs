@@ -153,7 +153,11 @@ mod tests {
             ("anonymous", "US", "anonymous"),
             ("5550142", "US", "5550142"),
         ] {
-            assert_eq!(parsed(text, Some(country)).as_deref(), Some(number), "{text} in {country}");
+            assert_eq!(
+                parsed(text, Some(country)).as_deref(),
+                Some(number),
+                "{text} in {country}"
+            );
         }
     }
 

@@ -1,2 +1,13 @@
-//! Placeholder until the function is wired.
-fn main() {}
+//! Takes deliveries: verifies, parses, attributes and stores them.
+
+mod client_address;
+mod handler;
+mod refusals;
+mod secrets;
+
+#[tokio::main]
+async fn main() -> Result<(), lambda_http::Error> {
+    shared::runtime::start_logging();
+    let state = handler::State::from_environment().await?;
+    shared::runtime::serve(state, handler::handle).await
+}

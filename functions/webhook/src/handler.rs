@@ -1,0 +1,413 @@
+//! One delivery, from the request to the answer.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use jiff::{SignedDuration, Timestamp};
+use lambda_http::http::{HeaderMap, Method, Response, StatusCode, header};
+use lambda_http::{Body, Request};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use shared::call::{ArrivedBy, CallId};
+use shared::delivery::{Event, SignatureError, SigningSecrets, Unparsed, VerifiedDelivery};
+use shared::error::Error;
+use shared::http::{Context, json_answer};
+use shared::ingest::{Arrival, Ingest, Taken};
+use shared::phone_number::Country;
+use shared::runtime::{aws, list_setting, optional_setting, setting};
+use shared::store::calls::{CallStore, Version};
+use shared::store::campaigns::CampaignStore;
+use shared::store::deliveries::{Delivery, DeliveryId, DeliveryResult, DeliveryStore, KeptBody};
+use shared::store::rate_limits::RateLimitStore;
+
+use crate::client_address::{AddressRange, ClientIpHeader, client_address, contains};
+use crate::refusals::{Refusal, RefusalLimiter, Standing, seconds_left_in_minute};
+use crate::secrets::SecretCache;
+
+/// The largest body, decoded; Lambda itself takes no larger event.
+const MAX_BODY_BYTES: usize = 6_291_456;
+const SIGNATURE_HEADER: &str = "elevenlabs-signature";
+
+/// All that outlives a request.
+pub struct State {
+    trusted_proxies: Vec<AddressRange>,
+    client_ip_header: ClientIpHeader,
+    /// Empty: deliveries are accepted from anywhere.
+    allowed_addresses: Vec<AddressRange>,
+    signature_max_age: SignedDuration,
+    allow_unsigned: bool,
+    country: Option<Country>,
+    secrets: SecretCache,
+    limiter: RefusalLimiter,
+    log: DeliveryStore,
+    ingest: Ingest,
+}
+
+impl State {
+    pub async fn from_environment() -> Result<Self, lambda_http::Error> {
+        let aws = aws().await;
+        let dynamodb = aws_sdk_dynamodb::Client::new(&aws);
+        let allow_unsigned = setting("ALLOW_UNSIGNED_DELIVERIES")?;
+        if allow_unsigned {
+            tracing::warn!("deliveries without a signature are accepted: anyone can write calls");
+        }
+        Ok(Self {
+            trusted_proxies: list_setting("TRUSTED_PROXIES")?,
+            client_ip_header: setting("CLIENT_IP_HEADER")?,
+            allowed_addresses: list_setting("ELEVENLABS_WEBHOOK_IP_WHITELIST")?,
+            signature_max_age: SignedDuration::from_secs(setting("SIGNATURE_MAX_AGE_SECONDS")?),
+            allow_unsigned,
+            country: optional_setting("DEFAULT_COUNTRY")?,
+            secrets: SecretCache::new(
+                aws_sdk_secretsmanager::Client::new(&aws),
+                setting("WEBHOOK_SECRET_ID")?,
+            ),
+            limiter: RefusalLimiter::new(
+                RateLimitStore::new(dynamodb.clone(), setting("RATE_LIMITS_TABLE")?),
+                setting("REFUSALS_PER_MINUTE")?,
+            ),
+            log: DeliveryStore::new(dynamodb.clone(), setting("DELIVERIES_TABLE")?),
+            ingest: Ingest::new(
+                CallStore::new(dynamodb.clone(), setting("CALLS_TABLE")?),
+                CampaignStore::new(dynamodb, setting("CAMPAIGNS_TABLE")?),
+            ),
+        })
+    }
+}
+
+/// Answers one request to the webhook.
+pub async fn handle(state: Arc<State>, request: Request, context: Context) -> Result<Response<Body>, Error> {
+    if request.method() == Method::GET {
+        return json_answer(
+            StatusCode::OK,
+            &json!({
+                "success": true,
+                "message": "ElevenLabs webhook endpoint is active",
+                "endpoint": "/api/webhooks/elevenlabs",
+                "methods": ["POST"],
+                "version": "1.0.0",
+            }),
+        );
+    }
+    let client_ip = client_address(
+        context.source_address,
+        request.headers(),
+        state.client_ip_header,
+        &state.trusted_proxies,
+    );
+    let attempt = Attempt {
+        id: DeliveryId::new(context.received_at),
+        received_at: context.received_at,
+        began: Instant::now(),
+        client_ip,
+        body: request.body().as_ref(),
+    };
+    match state.admit(&request, &attempt).await {
+        Ok(delivery) => state.take(&attempt, &delivery, &context.request_id).await,
+        Err(refused) => Ok(state.refuse(&attempt, refused, &context.request_id).await),
+    }
+}
+
+/// One POST, accepted or not.
+struct Attempt<'a> {
+    id: DeliveryId,
+    received_at: Timestamp,
+    began: Instant,
+    client_ip: IpAddr,
+    body: &'a [u8],
+}
+
+/// A refusal, and whether the delivery was genuine all the same.
+struct Refused<'a> {
+    refusal: Refusal,
+    genuine: Option<VerifiedDelivery<'a>>,
+}
+
+impl From<Refusal> for Refused<'_> {
+    fn from(refusal: Refusal) -> Self {
+        Self {
+            refusal,
+            genuine: None,
+        }
+    }
+}
+
+impl State {
+    /// Whether a delivery may come in, by its form, its origin and its signature.
+    async fn admit<'a>(
+        &self,
+        request: &Request,
+        attempt: &Attempt<'a>,
+    ) -> Result<VerifiedDelivery<'a>, Refused<'a>> {
+        if request.method() != Method::POST {
+            return Err(Refusal::MethodNotAllowed.into());
+        }
+        if !is_json(request.headers()) {
+            return Err(Refusal::UnsupportedMediaType.into());
+        }
+        if attempt.body.len() > MAX_BODY_BYTES {
+            return Err(Refusal::TooLarge.into());
+        }
+        let verified = self.verify(request.headers(), attempt).await;
+        if self.allowed_addresses.is_empty() || contains(&self.allowed_addresses, attempt.client_ip) {
+            return verified.map_err(Refused::from);
+        }
+        Err(Refused {
+            refusal: Refusal::AddressNotAllowed,
+            genuine: verified.ok(),
+        })
+    }
+
+    async fn verify<'a>(
+        &self,
+        headers: &HeaderMap,
+        attempt: &Attempt<'a>,
+    ) -> Result<VerifiedDelivery<'a>, Refusal> {
+        let (body, now) = (attempt.body, attempt.received_at);
+        let signature = headers.get(SIGNATURE_HEADER);
+        if self.allow_unsigned && signature.is_none() {
+            return Ok(VerifiedDelivery::unsigned(body, now));
+        }
+        let secrets: SigningSecrets = self.secrets.get(now).await.map_err(|_| Refusal::Unavailable)?;
+        if secrets.is_empty() {
+            return Err(Refusal::NotConfigured);
+        }
+        let signature = signature
+            .map(|header| header.to_str())
+            .transpose()
+            .map_err(|_| Refusal::Signature(SignatureError::Invalid))?;
+        VerifiedDelivery::verify(body, signature, &secrets, self.signature_max_age, now)
+            .map_err(Refusal::Signature)
+    }
+
+    /// Counts and logs a refusal. Neither changes it when it fails.
+    async fn refuse(&self, attempt: &Attempt<'_>, refused: Refused<'_>, request_id: &str) -> Response<Body> {
+        let Refused { mut refusal, genuine } = refused;
+        if let Some(delivery) = genuine {
+            return self.refuse_genuine(attempt, refusal, &delivery, request_id).await;
+        }
+        let standing = self.limiter.count(attempt.client_ip, attempt.received_at).await;
+        let standing = standing.unwrap_or_else(|error| {
+            tracing::error!(request_id, %error, "a refusal was not counted");
+            Standing::Within
+        });
+        let unauthorized = matches!(refusal, Refusal::Signature(_) | Refusal::AddressNotAllowed);
+        if standing != Standing::Within && unauthorized {
+            refusal = Refusal::RateLimited {
+                retry_after_seconds: seconds_left_in_minute(attempt.received_at),
+            };
+        }
+        tracing::warn!(request_id, client_ip = %attempt.client_ip, reason = refusal.code(), "refused");
+        if standing != Standing::Over {
+            let mut entry = attempt.entry(refusal.status(), DeliveryResult::Refused);
+            entry.reason = Some(match standing {
+                Standing::WentOver => "rate_limited".to_owned(),
+                _ => refusal.code().to_owned(),
+            });
+            self.write_log(&entry, request_id).await;
+        }
+        refusal.answer(request_id)
+    }
+
+    /// A genuine delivery from an address that is not on the list: kept, so
+    /// that a new address of the sender costs no call.
+    async fn refuse_genuine(
+        &self,
+        attempt: &Attempt<'_>,
+        refusal: Refusal,
+        delivery: &VerifiedDelivery<'_>,
+        request_id: &str,
+    ) -> Response<Body> {
+        tracing::error!(
+            request_id,
+            client_ip = %attempt.client_ip,
+            reason = refusal.code(),
+            "refused a genuine delivery: extend the list of addresses and replay it"
+        );
+        let mut entry = attempt.entry(refusal.status(), DeliveryResult::Refused);
+        entry.reason = Some(refusal.code().to_owned());
+        entry.kept_body = KeptBody::InLog;
+        if let Err(error) = self.keep(&entry, delivery.body()).await {
+            tracing::error!(request_id, %error, "a genuine delivery could not be kept");
+            return Refusal::Unavailable.answer(request_id);
+        }
+        refusal.answer(request_id)
+    }
+
+    /// Takes a verified delivery in. The answer is 200 only once it is durable.
+    async fn take(
+        &self,
+        attempt: &Attempt<'_>,
+        delivery: &VerifiedDelivery<'_>,
+        request_id: &str,
+    ) -> Result<Response<Body>, Error> {
+        let mut entry = attempt.entry(StatusCode::OK, DeliveryResult::Stored);
+        let taken = match delivery.read(self.country) {
+            Ok(Event::Call {
+                kind,
+                version_at,
+                call,
+            }) => {
+                entry.kind = Some(kind);
+                entry.conversation_id = Some(call.id.clone());
+                entry.kept_body = KeptBody::WithCall;
+                let arrival = Arrival {
+                    call: *call,
+                    version: Version {
+                        at: version_at,
+                        sha256: delivery.sha256(),
+                    },
+                    body: delivery.body(),
+                    by: ArrivedBy::Webhook,
+                    at: attempt.received_at,
+                };
+                self.take_call(attempt, &arrival, &mut entry, request_id).await
+            }
+            Ok(Event::NoCall {
+                kind,
+                conversation_id,
+                keep_body,
+            }) => {
+                entry.kind = Some(kind);
+                entry.conversation_id = conversation_id;
+                entry.result = DeliveryResult::Ignored;
+                entry.reason = Some("touches_no_call".to_owned());
+                if keep_body {
+                    entry.kept_body = KeptBody::InLog;
+                    self.keep(&entry, delivery.body()).await
+                } else {
+                    self.write_log(&entry, request_id).await;
+                    Ok(())
+                }
+            }
+            Err(Unparsed { kind, reason }) => {
+                tracing::error!(
+                    request_id,
+                    reason,
+                    "a genuine delivery was not understood: its body is kept"
+                );
+                entry.kind = kind;
+                entry.result = DeliveryResult::Unparsed;
+                entry.reason = Some(reason.to_owned());
+                entry.kept_body = KeptBody::InLog;
+                self.keep(&entry, delivery.body()).await
+            }
+        };
+        match taken {
+            Ok(()) => {
+                tracing::info!(
+                    request_id,
+                    result = result_name(entry.result),
+                    bytes = entry.bytes,
+                    "took a delivery"
+                );
+                accepted(entry.result, entry.conversation_id.as_ref())
+            }
+            Err(error) => {
+                entry.status = Refusal::Unavailable.status().as_u16();
+                entry.result = DeliveryResult::Failed;
+                entry.reason = Some(Refusal::Unavailable.code().to_owned());
+                entry.kept_body = KeptBody::No;
+                entry.latency_ms = attempt.latency_ms();
+                self.write_log(&entry, request_id).await;
+                tracing::error!(request_id, %error, "a delivery was not stored");
+                Ok(Refusal::Unavailable.answer(request_id))
+            }
+        }
+    }
+
+    async fn take_call(
+        &self,
+        attempt: &Attempt<'_>,
+        arrival: &Arrival<'_>,
+        entry: &mut Delivery,
+        request_id: &str,
+    ) -> Result<(), Error> {
+        let logged = |taken: Taken| {
+            let mut entry = entry.clone();
+            entry.latency_ms = attempt.latency_ms();
+            (entry.result, entry.reason) = result_of(taken);
+            entry
+        };
+        let taken = self
+            .ingest
+            .take_in(arrival, async |taken| {
+                self.write_log(&logged(taken), request_id).await
+            })
+            .await?;
+        *entry = logged(taken);
+        Ok(())
+    }
+
+    /// Keeps a body in the log with its entry: both, or it is not kept.
+    async fn keep(&self, entry: &Delivery, body: &[u8]) -> Result<(), Error> {
+        tokio::try_join!(self.log.put_body(entry, body), self.log.put(entry))?;
+        Ok(())
+    }
+
+    /// Writes the log; where that fails, the answer stands all the same.
+    async fn write_log(&self, entry: &Delivery, request_id: &str) {
+        if let Err(error) = self.log.put(entry).await {
+            tracing::error!(request_id, %error, "a delivery is missing in the log");
+        }
+    }
+}
+
+impl Attempt<'_> {
+    fn latency_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn entry(&self, status: StatusCode, result: DeliveryResult) -> Delivery {
+        Delivery {
+            id: self.id.clone(),
+            received_at: self.received_at,
+            client_ip: self.client_ip,
+            status: status.as_u16(),
+            result,
+            reason: None,
+            kind: None,
+            conversation_id: None,
+            bytes: self.body.len() as u64,
+            body_sha256: Sha256::digest(self.body).into(),
+            latency_ms: self.latency_ms(),
+            kept_body: KeptBody::No,
+        }
+    }
+}
+
+fn result_of(taken: Taken) -> (DeliveryResult, Option<String>) {
+    match taken {
+        Taken::Stored => (DeliveryResult::Stored, None),
+        Taken::Updated => (DeliveryResult::Updated, None),
+        Taken::Duplicate => (DeliveryResult::Duplicate, None),
+        Taken::Older => (DeliveryResult::Ignored, Some("older_version".to_owned())),
+    }
+}
+
+fn result_name(result: DeliveryResult) -> &'static str {
+    match result {
+        DeliveryResult::Stored => "stored",
+        DeliveryResult::Updated => "updated",
+        DeliveryResult::Duplicate => "duplicate",
+        DeliveryResult::Ignored => "ignored",
+        DeliveryResult::Unparsed => "unparsed",
+        DeliveryResult::Refused => "refused",
+        DeliveryResult::Failed => "failed",
+    }
+}
+
+fn accepted(result: DeliveryResult, conversation_id: Option<&CallId>) -> Result<Response<Body>, Error> {
+    let answer = json!({ "success": true, "result": result, "conversation_id": conversation_id });
+    json_answer(StatusCode::OK, &answer)
+}
+
+/// `application/json`, with or without parameters such as a charset.
+fn is_json(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next())
+        .is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+}

@@ -1,0 +1,788 @@
+//! The provider's objects as they stand on the wire, and what they say of a call.
+//!
+//! Read leniently: a field that is missing, null or of another type than
+//! documented counts as absent, since refusing a genuine delivery loses the
+//! call. Only the conversation's id is indispensable. Shapes after the official
+//! SDK's models and <https://elevenlabs.io/docs/agents-platform/workflows/post-call-webhooks>.
+
+use jiff::Timestamp;
+use serde::de::{Deserializer, Error as _, IgnoredAny, Visitor};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::call::{Call, CallId, Channel, Direction, Outcome};
+use crate::phone_number::{Country, PhoneNumber};
+
+/// Longest text that a list column takes over from the provider.
+const COLUMN_BYTES: usize = 128;
+
+/// What an inspected object could not be: a call without an id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoConversationId;
+
+/// `data` of `post_call_transcription`, which is also what
+/// `GET /v1/convai/conversations/{id}` answers.
+#[derive(Debug, Deserialize)]
+pub struct Conversation<'a> {
+    #[serde(default, deserialize_with = "lenient")]
+    conversation_id: Option<Text>,
+    #[serde(default, deserialize_with = "lenient")]
+    agent_id: Option<Text>,
+    #[serde(default, deserialize_with = "lenient")]
+    agent_name: Option<Text>,
+    #[serde(default, deserialize_with = "object")]
+    metadata: Option<Metadata>,
+    #[serde(default, deserialize_with = "object")]
+    analysis: Option<Analysis>,
+    #[serde(default, deserialize_with = "object")]
+    conversation_initiation_client_data: Option<ClientData>,
+    #[serde(borrow, default)]
+    transcript: Option<&'a RawValue>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Metadata {
+    #[serde(default, deserialize_with = "lenient")]
+    start_time_unix_secs: Option<Number>,
+    #[serde(default, deserialize_with = "lenient")]
+    call_duration_secs: Option<Number>,
+    #[serde(default, deserialize_with = "lenient")]
+    termination_reason: Option<Text>,
+    #[serde(default, deserialize_with = "lenient")]
+    main_language: Option<Text>,
+    #[serde(default, deserialize_with = "lenient")]
+    conversation_initiation_source: Option<Text>,
+    #[serde(default, deserialize_with = "object")]
+    phone_call: Option<PhoneCall>,
+    #[serde(default, deserialize_with = "object")]
+    whatsapp: Option<Whatsapp>,
+    #[serde(default, deserialize_with = "object")]
+    sms: Option<Sms>,
+}
+
+#[derive(Debug, Deserialize)]
+struct PhoneCall {
+    #[serde(default, deserialize_with = "lenient")]
+    direction: Option<Text>,
+    #[serde(default, deserialize_with = "lenient")]
+    agent_number: Option<Text>,
+    #[serde(default, deserialize_with = "lenient")]
+    external_number: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Whatsapp {
+    #[serde(default, deserialize_with = "lenient")]
+    direction: Option<Text>,
+    #[serde(default, deserialize_with = "lenient")]
+    whatsapp_user_id: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Sms {
+    #[serde(default, deserialize_with = "lenient")]
+    direction: Option<Text>,
+    #[serde(default, deserialize_with = "lenient")]
+    agent_phone_number: Option<Text>,
+    #[serde(default, deserialize_with = "lenient")]
+    sms_user_phone_number: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Analysis {
+    #[serde(default, deserialize_with = "lenient")]
+    call_successful: Option<Text>,
+    #[serde(default, deserialize_with = "lenient")]
+    transcript_summary: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ClientData {
+    #[serde(default, deserialize_with = "object")]
+    dynamic_variables: Option<DynamicVariables>,
+}
+
+#[derive(Debug, Deserialize)]
+struct DynamicVariables {
+    #[serde(default, rename = "system__caller_id", deserialize_with = "lenient")]
+    caller_id: Option<Text>,
+    #[serde(default, rename = "system__called_number", deserialize_with = "lenient")]
+    called_number: Option<Text>,
+}
+
+impl Conversation<'_> {
+    /// The facts of the call; `event_at` stands in for a missing start.
+    ///
+    /// # Errors
+    /// When there is no usable conversation id.
+    pub fn into_call(self, event_at: Timestamp, country: Option<Country>) -> Result<Call, NoConversationId> {
+        let metadata = self.metadata.unwrap_or_default();
+        let variables = self
+            .conversation_initiation_client_data
+            .and_then(|data| data.dynamic_variables);
+        let (caller, called) = match variables {
+            Some(variables) => (variables.caller_id, variables.called_number),
+            None => (None, None),
+        };
+        let source = metadata.conversation_initiation_source;
+        let line = Line::find(
+            metadata.phone_call,
+            metadata.whatsapp,
+            metadata.sms,
+            source.as_ref().map_or("", Text::as_str),
+            caller,
+            called,
+        );
+        let number = |text: Option<Text>| PhoneNumber::parse(text?.as_str(), country);
+        Ok(Call {
+            id: call_id(self.conversation_id)?,
+            agent_id: self.agent_id.and_then(Text::into_id),
+            agent_name: self.agent_name.and_then(Text::into_column),
+            channel: line.channel,
+            direction: line.direction,
+            customer_number: number(line.customer),
+            tracking_number: number(line.ours),
+            started_at: metadata
+                .start_time_unix_secs
+                .and_then(Number::into_instant)
+                .unwrap_or(event_at),
+            duration_seconds: metadata.call_duration_secs.map_or(0, Number::into_seconds),
+            outcome: outcome(
+                self.analysis
+                    .and_then(|analysis| analysis.call_successful)
+                    .as_ref(),
+            ),
+            termination_reason: metadata.termination_reason.and_then(Text::into_column),
+            language: metadata.main_language.and_then(Text::into_column),
+            has_transcript: self.transcript.is_some_and(has_turns),
+        })
+    }
+}
+
+/// How the customer was connected, and by which numbers.
+struct Line {
+    channel: Channel,
+    direction: Option<Direction>,
+    ours: Option<Text>,
+    customer: Option<Text>,
+}
+
+impl Line {
+    /// The provider describes the line in one of three places; where it does
+    /// not, the way the conversation was started and the system's dynamic
+    /// variables tell. Those name caller and called by who dialled.
+    fn find(
+        phone_call: Option<PhoneCall>,
+        whatsapp: Option<Whatsapp>,
+        sms: Option<Sms>,
+        source: &str,
+        caller: Option<Text>,
+        called: Option<Text>,
+    ) -> Self {
+        if let Some(phone) = phone_call {
+            let direction = direction(phone.direction.as_ref());
+            let (caller_is, called_is) = match direction {
+                Some(Direction::Outbound) => (caller, called),
+                Some(Direction::Inbound) | None => (called, caller),
+            };
+            return Self {
+                channel: Channel::Phone,
+                direction,
+                ours: phone.agent_number.and_then(Text::or_none).or(caller_is),
+                customer: phone.external_number.and_then(Text::or_none).or(called_is),
+            };
+        }
+        if let Some(whatsapp) = whatsapp {
+            return Self {
+                channel: Channel::Whatsapp,
+                direction: direction(whatsapp.direction.as_ref()),
+                ours: None,
+                customer: whatsapp.whatsapp_user_id,
+            };
+        }
+        if let Some(sms) = sms {
+            return Self {
+                channel: Channel::Sms,
+                direction: direction(sms.direction.as_ref()),
+                ours: sms.agent_phone_number,
+                customer: sms.sms_user_phone_number,
+            };
+        }
+        let channel = match source {
+            "twilio" | "sip_trunk" | "exotel" | "genesys" | "avaya" | "audiocodes" => Channel::Phone,
+            "whatsapp" => Channel::Whatsapp,
+            "twilio_sms" => Channel::Sms,
+            "widget" | "template_preview" => Channel::Web,
+            sdk if sdk.ends_with("_sdk") => Channel::Web,
+            _ if caller.is_some() && called.is_some() => Channel::Phone,
+            _ => Channel::Unknown,
+        };
+        // Without a direction the line can't be told from the customer, except
+        // that people call agents far more often than the other way round.
+        let is_line = channel == Channel::Phone;
+        Self {
+            channel,
+            direction: None,
+            ours: called.filter(|_| is_line),
+            customer: caller.filter(|_| is_line),
+        }
+    }
+}
+
+fn direction(text: Option<&Text>) -> Option<Direction> {
+    match text?.as_str() {
+        "inbound" => Some(Direction::Inbound),
+        "outbound" => Some(Direction::Outbound),
+        _ => None,
+    }
+}
+
+fn outcome(text: Option<&Text>) -> Outcome {
+    match text.map(Text::as_str) {
+        Some("success") => Outcome::Success,
+        Some("failure") => Outcome::Failure,
+        _ => Outcome::Unknown,
+    }
+}
+
+fn call_id(text: Option<Text>) -> Result<CallId, NoConversationId> {
+    let text = text.ok_or(NoConversationId)?;
+    CallId::try_from(text.0).map_err(|_| NoConversationId)
+}
+
+fn has_turns(transcript: &RawValue) -> bool {
+    transcript
+        .get()
+        .strip_prefix('[')
+        .is_some_and(|rest| !rest.trim_start().starts_with(']'))
+}
+
+/// `data` of `call_initiation_failure`: an outbound call that never began.
+#[derive(Debug, Deserialize)]
+pub struct InitiationFailure {
+    #[serde(default, deserialize_with = "lenient")]
+    conversation_id: Option<Text>,
+    #[serde(default, deserialize_with = "lenient")]
+    agent_id: Option<Text>,
+    #[serde(default, deserialize_with = "lenient")]
+    failure_reason: Option<Text>,
+    #[serde(default, deserialize_with = "object")]
+    metadata: Option<FailureMetadata>,
+}
+
+#[derive(Debug, Deserialize)]
+struct FailureMetadata {
+    #[serde(default, deserialize_with = "object")]
+    body: Option<FailureBody>,
+}
+
+/// Twilio's status callback, or what SIP says.
+#[derive(Debug, Deserialize)]
+struct FailureBody {
+    #[serde(default, rename = "From", deserialize_with = "lenient")]
+    twilio_from: Option<Text>,
+    #[serde(default, rename = "To", deserialize_with = "lenient")]
+    twilio_to: Option<Text>,
+    #[serde(default, deserialize_with = "lenient")]
+    from_number: Option<Text>,
+    #[serde(default, deserialize_with = "lenient")]
+    to_number: Option<Text>,
+}
+
+impl InitiationFailure {
+    /// The facts: an outbound phone call of no length that failed at `event_at`.
+    ///
+    /// # Errors
+    /// When there is no usable conversation id.
+    pub fn into_call(self, event_at: Timestamp, country: Option<Country>) -> Result<Call, NoConversationId> {
+        let (ours, customer) = match self.metadata.and_then(|metadata| metadata.body) {
+            Some(body) => (
+                body.twilio_from.or(body.from_number),
+                body.twilio_to.or(body.to_number),
+            ),
+            None => (None, None),
+        };
+        let number = |text: Option<Text>| PhoneNumber::parse(text?.as_str(), country);
+        Ok(Call {
+            id: call_id(self.conversation_id)?,
+            agent_id: self.agent_id.and_then(Text::into_id),
+            agent_name: None,
+            channel: Channel::Phone,
+            direction: Some(Direction::Outbound),
+            customer_number: number(customer),
+            tracking_number: number(ours),
+            started_at: event_at,
+            duration_seconds: 0,
+            outcome: Outcome::Failure,
+            termination_reason: self.failure_reason.and_then(Text::into_column),
+            language: None,
+            has_transcript: false,
+        })
+    }
+}
+
+/// `data` of `post_call_transcription_otel`: the conversation as traces.
+///
+/// It names no numbers; the spans tell when the call began and ended.
+/// <https://opentelemetry.io/docs/specs/otlp/>
+#[derive(Debug, Deserialize)]
+pub struct Traces {
+    #[serde(default, deserialize_with = "lenient")]
+    conversation_id: Option<Text>,
+    #[serde(default, deserialize_with = "lenient")]
+    agent_id: Option<Text>,
+    #[serde(default, deserialize_with = "object")]
+    otlp_traces: Option<OtlpTraces>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct OtlpTraces {
+    #[serde(default, deserialize_with = "lenient")]
+    resource_spans: Option<Vec<ResourceSpans>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ResourceSpans {
+    #[serde(default, deserialize_with = "lenient")]
+    scope_spans: Option<Vec<ScopeSpans>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ScopeSpans {
+    #[serde(default, deserialize_with = "lenient")]
+    spans: Option<Vec<Span>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Span {
+    #[serde(default, deserialize_with = "lenient")]
+    start_time_unix_nano: Option<Number>,
+    #[serde(default, deserialize_with = "lenient")]
+    end_time_unix_nano: Option<Number>,
+}
+
+impl Traces {
+    /// The facts, as far as traces tell them.
+    ///
+    /// # Errors
+    /// When there is no usable conversation id.
+    pub fn into_call(self, event_at: Timestamp) -> Result<Call, NoConversationId> {
+        let spans: Vec<Span> = self
+            .otlp_traces
+            .and_then(|traces| traces.resource_spans)
+            .into_iter()
+            .flatten()
+            .filter_map(|resource| resource.scope_spans)
+            .flatten()
+            .filter_map(|scope| scope.spans)
+            .flatten()
+            .collect();
+        let instant = |nanoseconds: &Option<Number>| Number(nanoseconds.as_ref()?.0 / 1e9).into_instant();
+        let began = spans
+            .iter()
+            .filter_map(|span| instant(&span.start_time_unix_nano))
+            .min();
+        let ended = spans
+            .iter()
+            .filter_map(|span| instant(&span.end_time_unix_nano))
+            .max();
+        let duration_seconds = match (began, ended) {
+            (Some(began), Some(ended)) => u32::try_from(ended.duration_since(began).as_secs()).unwrap_or(0),
+            _ => 0,
+        };
+        Ok(Call {
+            id: call_id(self.conversation_id)?,
+            agent_id: self.agent_id.and_then(Text::into_id),
+            agent_name: None,
+            channel: Channel::Unknown,
+            direction: None,
+            customer_number: None,
+            tracking_number: None,
+            started_at: began.unwrap_or(event_at),
+            duration_seconds,
+            outcome: Outcome::Unknown,
+            termination_reason: None,
+            language: None,
+            has_transcript: false,
+        })
+    }
+}
+
+/// The flat `conversation.ended` body of the first design, which users' own
+/// webhook tools post.
+#[derive(Debug, Deserialize)]
+pub struct FlatConversation {
+    #[serde(default, deserialize_with = "lenient")]
+    conversation_id: Option<Text>,
+    #[serde(default, deserialize_with = "lenient")]
+    agent_id: Option<Text>,
+    #[serde(default, deserialize_with = "lenient")]
+    start_time_unix_secs: Option<Number>,
+    #[serde(default, deserialize_with = "lenient")]
+    call_duration_secs: Option<Number>,
+    #[serde(default, deserialize_with = "lenient")]
+    call_successful: Option<Text>,
+    #[serde(default, deserialize_with = "lenient")]
+    phone_number: Option<Text>,
+    #[serde(default, deserialize_with = "lenient")]
+    caller_phone: Option<Text>,
+}
+
+impl FlatConversation {
+    /// The facts: `phone_number` is ours, `caller_phone` the customer's.
+    ///
+    /// # Errors
+    /// When there is no usable conversation id.
+    pub fn into_call(self, event_at: Timestamp, country: Option<Country>) -> Result<Call, NoConversationId> {
+        let number = |text: Option<Text>| PhoneNumber::parse(text?.as_str(), country);
+        let (tracking_number, customer_number) = (number(self.phone_number), number(self.caller_phone));
+        let on_the_phone = tracking_number.is_some() || customer_number.is_some();
+        Ok(Call {
+            id: call_id(self.conversation_id)?,
+            agent_id: self.agent_id.and_then(Text::into_id),
+            agent_name: None,
+            channel: if on_the_phone {
+                Channel::Phone
+            } else {
+                Channel::Unknown
+            },
+            direction: on_the_phone.then_some(Direction::Inbound),
+            customer_number,
+            tracking_number,
+            started_at: self
+                .start_time_unix_secs
+                .and_then(Number::into_instant)
+                .unwrap_or(event_at),
+            duration_seconds: self.call_duration_secs.map_or(0, Number::into_seconds),
+            outcome: outcome(self.call_successful.as_ref()),
+            termination_reason: None,
+            language: None,
+            has_transcript: false,
+        })
+    }
+}
+
+// ------------------------------------------------------------------ details
+
+/// What a call's page shows beyond the facts, read from the kept body.
+#[derive(Debug, Default)]
+pub struct Details<'a> {
+    /// The provider's summary.
+    pub summary: Option<String>,
+    /// Turn by turn.
+    pub transcript: Vec<Turn<'a>>,
+    /// The provider's `analysis`, as it came.
+    pub analysis: Option<&'a RawValue>,
+}
+
+/// One turn of a transcript.
+#[derive(Debug, Serialize)]
+pub struct Turn<'a> {
+    /// `user` or `agent`; what came, where it is neither.
+    pub role: Option<String>,
+    /// What was said; none on turns of tools and workflows.
+    pub message: Option<String>,
+    /// Seconds from the start of the call.
+    pub at_seconds: u32,
+    /// As they came.
+    pub tool_calls: Vec<&'a RawValue>,
+    /// As they came.
+    pub tool_results: Vec<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct DetailsEnvelope<'a> {
+    #[serde(borrow, default)]
+    data: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    transcript: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    analysis: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct WireTurn<'a> {
+    #[serde(default, deserialize_with = "lenient")]
+    role: Option<Text>,
+    #[serde(default, deserialize_with = "lenient")]
+    message: Option<Text>,
+    #[serde(default, deserialize_with = "lenient")]
+    time_in_call_secs: Option<Number>,
+    #[serde(borrow, default)]
+    tool_calls: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    tool_results: Option<&'a RawValue>,
+}
+
+impl<'a> Details<'a> {
+    /// Reads the details from a body, with or without its envelope. What is not
+    /// there, or not readable, is absent.
+    #[must_use]
+    pub fn read(body: &'a [u8]) -> Self {
+        let read = |text: &'a str| read_object::<DetailsEnvelope<'a>>(text).ok();
+        let Some(outer) = std::str::from_utf8(body).ok().and_then(read) else {
+            return Self::default();
+        };
+        let conversation = outer.data.and_then(|data| read(data.get())).unwrap_or(outer);
+        let analysis = conversation.analysis.filter(|raw| raw.get().starts_with('{'));
+        Self {
+            summary: analysis
+                .and_then(|raw| read_object::<Analysis>(raw.get()).ok())
+                .and_then(|analysis| analysis.transcript_summary)
+                .and_then(Text::or_none)
+                .map(|text| text.0),
+            transcript: list(conversation.transcript)
+                .into_iter()
+                .filter_map(|turn| read_object::<WireTurn<'a>>(turn.get()).ok())
+                .map(Turn::from)
+                .collect(),
+            analysis,
+        }
+    }
+}
+
+impl<'a> From<WireTurn<'a>> for Turn<'a> {
+    fn from(turn: WireTurn<'a>) -> Self {
+        Self {
+            role: turn.role.map(|role| role.0),
+            message: turn.message.map(|message| message.0),
+            at_seconds: turn.time_in_call_secs.map_or(0, Number::into_seconds),
+            tool_calls: list(turn.tool_calls),
+            tool_results: list(turn.tool_results),
+        }
+    }
+}
+
+fn list(raw: Option<&RawValue>) -> Vec<&RawValue> {
+    raw.and_then(|raw| serde_json::from_str(raw.get()).ok())
+        .unwrap_or_default()
+}
+
+// ------------------------------------------------------------ lenient parts
+
+/// A field of a type, or nothing where it is null or of another type.
+pub(crate) fn lenient<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    let raw = <&'de RawValue>::deserialize(deserializer)?;
+    Ok(serde_json::from_str(raw.get()).ok())
+}
+
+/// As [`lenient`], for a type that stands for an object: it would also read
+/// itself from a list, field by field.
+fn object<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    let raw = <&'de RawValue>::deserialize(deserializer)?;
+    Ok(read_object(raw.get()).ok())
+}
+
+/// Reads an object, and nothing else.
+///
+/// # Errors
+/// When it is malformed, or something else; [`serde_json::Error::is_data`] tells which.
+pub(crate) fn read_object<'de, T: Deserialize<'de>>(json: &'de str) -> serde_json::Result<T> {
+    if json.trim_start().starts_with('[') {
+        serde_json::from_str::<IgnoredAny>(json)?;
+        return Err(serde_json::Error::custom("expected an object, found a list"));
+    }
+    serde_json::from_str(json)
+}
+
+/// A text; a number is taken as it is written, and halves of surrogate pairs,
+/// which JSON can escape but no text can hold, are replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Text(String);
+
+impl Text {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn or_none(self) -> Option<Self> {
+        (!self.0.trim().is_empty()).then_some(self)
+    }
+
+    /// An id of the provider, absent where it is empty or too long to be one.
+    fn into_id(self) -> Option<String> {
+        (1..=COLUMN_BYTES).contains(&self.0.len()).then_some(self.0)
+    }
+
+    /// A text for a list column, cut to [`COLUMN_BYTES`].
+    fn into_column(self) -> Option<String> {
+        let mut text = self.0.trim().to_owned();
+        if text.len() > COLUMN_BYTES {
+            text.truncate(text.floor_char_boundary(COLUMN_BYTES - '…'.len_utf8()));
+            text.push('…');
+        }
+        (!text.is_empty()).then_some(text)
+    }
+}
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bytes;
+
+        impl Visitor<'_> for Bytes {
+            type Value = String;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<String, E> {
+                Ok(String::from_utf8_lossy(bytes).into_owned())
+            }
+        }
+
+        let raw = <&'de RawValue>::deserialize(deserializer)?.get();
+        match raw.as_bytes().first() {
+            Some(b'"') => serde_json::Deserializer::from_str(raw)
+                .deserialize_bytes(Bytes)
+                .map(Self)
+                .map_err(D::Error::custom),
+            Some(b'-' | b'0'..=b'9') => Ok(Self(raw.to_owned())),
+            _ => Err(D::Error::custom("expected a string or a number")),
+        }
+    }
+}
+
+/// A number, also where it is written as a text.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Number(f64);
+
+impl Number {
+    /// As seconds since 1970; absent where no clock of the provider's shows that.
+    pub(crate) fn into_instant(self) -> Option<Timestamp> {
+        let milliseconds = (self.0 * 1000.0).round();
+        if !(1.0..253_402_200_000_000.0).contains(&milliseconds) {
+            return None;
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "the range was checked")]
+        Timestamp::from_millisecond(milliseconds as i64).ok()
+    }
+
+    /// As a duration; negative ones are none.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "`as` saturates"
+    )]
+    fn into_seconds(self) -> u32 {
+        self.0.round() as u32
+    }
+}
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Text::deserialize(deserializer)?;
+        let number: f64 = text.0.trim().parse().map_err(D::Error::custom)?;
+        if !number.is_finite() {
+            return Err(D::Error::custom("not a finite number"));
+        }
+        Ok(Self(number))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(json: &str) -> Option<String> {
+        serde_json::from_str::<Text>(json).ok().map(|text| text.0)
+    }
+
+    #[test]
+    fn texts_are_read_from_strings_and_numbers_and_survive_broken_escapes() {
+        for (json, expected) in [
+            (r#""plain""#, Some("plain")),
+            (r#""é 你好""#, Some("é 你好")),
+            (
+                r#""half \ud83d pair""#,
+                Some("half \u{fffd}\u{fffd}\u{fffd} pair"),
+            ),
+            ("4412345678901234", Some("4412345678901234")),
+            ("-1.5", Some("-1.5")),
+            ("null", None),
+            ("true", None),
+            ("[]", None),
+        ] {
+            assert_eq!(text(json).as_deref(), expected, "{json}");
+        }
+    }
+
+    #[test]
+    fn instants_are_read_from_numbers_and_texts_within_reason() {
+        let instant = |json: &str| {
+            serde_json::from_str::<Number>(json)
+                .ok()
+                .and_then(Number::into_instant)
+                .map(|instant| instant.to_string())
+        };
+        for (json, expected) in [
+            ("1795300084", Some("2026-11-21T22:28:04Z")),
+            (r#""1795300084""#, Some("2026-11-21T22:28:04Z")),
+            ("1795300084.25", Some("2026-11-21T22:28:04.25Z")),
+            ("0", None),
+            ("-5", None),
+            ("1e300", None),
+            ("99999999999999999999", None),
+            (r#""soon""#, None),
+            (r#""NaN""#, None),
+        ] {
+            assert_eq!(instant(json).as_deref(), expected, "{json}");
+        }
+    }
+
+    #[test]
+    fn wrong_types_count_as_absent() {
+        let json = r#"{"conversation_id":"c","agent_id":{},"metadata":{"phone_call":"none",
+            "start_time_unix_secs":[],"call_duration_secs":"79","sms":7},"analysis":"x",
+            "conversation_initiation_client_data":[1],"transcript":"none"}"#;
+        let event_at = Timestamp::UNIX_EPOCH;
+        let call = serde_json::from_str::<Conversation<'_>>(json)
+            .unwrap()
+            .into_call(event_at, None)
+            .unwrap();
+        assert_eq!(call.agent_id, None);
+        assert_eq!(call.channel, Channel::Unknown);
+        assert_eq!(call.started_at, event_at);
+        assert_eq!(call.duration_seconds, 79);
+        assert_eq!(call.outcome, Outcome::Unknown);
+        assert!(!call.has_transcript);
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        let column = Text("é".repeat(100)).into_column().unwrap();
+        assert!(column.len() <= COLUMN_BYTES && column.ends_with("é…"), "{column}");
+        assert_eq!(Text("  ".to_owned()).into_column(), None);
+    }
+
+    #[test]
+    fn details_are_found_with_and_without_an_envelope() {
+        let data = r#"{"transcript":[{"role":"user","message":null,"time_in_call_secs":3,
+            "tool_calls":null,"tool_results":[{"result_value":"x"}]},7],
+            "analysis":{"transcript_summary":"It went well.","new":1}}"#;
+        let enveloped = format!(r#"{{"type":"post_call_transcription","data":{data}}}"#);
+        for body in [data, &enveloped] {
+            let details = Details::read(body.as_bytes());
+            assert_eq!(details.summary.as_deref(), Some("It went well."));
+            let [turn] = details.transcript.as_slice() else {
+                panic!("{:?}", details.transcript);
+            };
+            assert_eq!((turn.role.as_deref(), turn.at_seconds), (Some("user"), 3));
+            assert!(turn.message.is_none() && turn.tool_calls.is_empty());
+            assert_eq!(turn.tool_results.len(), 1);
+            assert!(details.analysis.is_some());
+        }
+        assert!(Details::read(b"not json").transcript.is_empty());
+    }
+}

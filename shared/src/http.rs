@@ -1,0 +1,359 @@
+//! Requests of the gateway and our answers, the same in every function.
+
+use std::net::IpAddr;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use jiff::Timestamp;
+use lambda_http::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use lambda_http::request::RequestContext;
+use lambda_http::{Body, Request, RequestExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use std::io::Write;
+
+use crate::error::Error;
+
+/// Lambda's limit on an answer, less what its wrapping takes.
+const ANSWER_LIMIT_BYTES: usize = 6_291_456 - 16 * 1024;
+
+/// What the gateway tells about a request, beside the request itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Context {
+    /// The route of the template that it took, e.g. `GET /api/calls/{id}`.
+    pub route: String,
+    /// When it arrived at the gateway.
+    pub received_at: Timestamp,
+    /// The address that the gateway saw; no header has a part in it.
+    pub source_address: IpAddr,
+    /// The gateway's id of the request, given back in `x-request-id`.
+    pub request_id: String,
+}
+
+impl Context {
+    /// Reads it from a request.
+    ///
+    /// # Errors
+    /// When the event is none of an HTTP API's: nobody reaches a function like that.
+    pub fn of(request: &Request) -> Result<Self, Error> {
+        let missing = |what: &str| Error::unexpected(format!("the event has no {what}"));
+        let RequestContext::ApiGatewayV2(context) = request.request_context() else {
+            return Err(missing("HTTP API request context"));
+        };
+        Ok(Self {
+            route: context.route_key.ok_or_else(|| missing("route key"))?,
+            received_at: Timestamp::from_millisecond(context.time_epoch)
+                .map_err(|error| Error::internal("reading the request's time", error))?,
+            source_address: context
+                .http
+                .source_ip
+                .as_deref()
+                .and_then(|address| address.parse::<IpAddr>().ok())
+                .ok_or_else(|| missing("source address"))?
+                .to_canonical(),
+            request_id: context.request_id.ok_or_else(|| missing("request id"))?,
+        })
+    }
+}
+
+/// A segment of the path that the template names.
+///
+/// # Errors
+/// When the template names no such segment.
+pub fn path_parameter(request: &Request, name: &str) -> Result<String, Error> {
+    request
+        .path_parameters()
+        .first(name)
+        .map(str::to_owned)
+        .ok_or_else(|| Error::unexpected(format!("the route has no parameter {name}")))
+}
+
+/// The query string, taken apart name by name until nothing may be left.
+#[derive(Debug)]
+pub struct Query(Vec<(String, String)>);
+
+impl Query {
+    /// The query string of a request.
+    #[must_use]
+    pub fn of(request: &Request) -> Self {
+        let parameters = request.query_string_parameters();
+        Self(
+            parameters
+                .iter()
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
+        )
+    }
+
+    /// The value of a parameter, read by `read`, whose error completes the
+    /// sentence "`name` must be …".
+    ///
+    /// # Errors
+    /// When it is given twice, or can't be read.
+    pub fn take<T>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(&str) -> Result<T, &'static str>,
+    ) -> Result<Option<T>, Error> {
+        let Some(position) = self.0.iter().position(|(given, _)| given == name) else {
+            return Ok(None);
+        };
+        let (_, value) = self.0.swap_remove(position);
+        if self.0.iter().any(|(given, _)| given == name) {
+            return Err(Error::invalid(name, format!("{name} must be given once only")));
+        }
+        read(&value)
+            .map(Some)
+            .map_err(|must| Error::invalid(name, format!("{name} must be {must}")))
+    }
+
+    /// The page size: 1 to 100, by default 25.
+    ///
+    /// # Errors
+    /// When it is anything else.
+    pub fn take_limit(&mut self) -> Result<usize, Error> {
+        let read = |text: &str| match text.parse() {
+            Ok(limit @ 1..=100) => Ok(limit),
+            _ => Err("a number from 1 to 100"),
+        };
+        Ok(self.take("limit", read)?.unwrap_or(25))
+    }
+
+    /// Refuses whatever nobody took.
+    ///
+    /// # Errors
+    /// Names the first parameter that this route does not know.
+    pub fn finish(self) -> Result<(), Error> {
+        match self.0.into_iter().next() {
+            None => Ok(()),
+            Some((name, _)) => Err(Error::invalid(
+                name.clone(),
+                format!("this route has no parameter {name}: leave it out"),
+            )),
+        }
+    }
+}
+
+/// The JSON body of a request to our own API; unknown fields are refused.
+///
+/// # Errors
+/// Names the offending field.
+pub fn read_json<T: DeserializeOwned>(request: &Request) -> Result<T, Error> {
+    let mut json = serde_json::Deserializer::from_slice(request.body().as_ref());
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        Error::Invalid {
+            code: "invalid_request",
+            field: (path != "." && path != "?").then_some(path),
+            message: format!("the body is not what this route takes: {}", error.inner()),
+        }
+    })?;
+    json.end().map_err(|error| Error::Invalid {
+        code: "invalid_request",
+        field: None,
+        message: format!("the body is not one JSON value: {error}"),
+    })?;
+    Ok(value)
+}
+
+// ------------------------------------------------------------------ answers
+
+/// An answer with a JSON body.
+///
+/// # Errors
+/// When the value can't be written as JSON.
+pub fn json_answer(status: StatusCode, value: &impl Serialize) -> Result<Response<Body>, Error> {
+    let text =
+        serde_json::to_string(value).map_err(|error| Error::internal("writing an answer as JSON", error))?;
+    Ok(text_answer(status, "application/json", text))
+}
+
+/// An answer that is text.
+#[must_use]
+pub fn text_answer(status: StatusCode, content_type: &'static str, text: String) -> Response<Body> {
+    let mut answer = Response::new(Body::Text(text));
+    *answer.status_mut() = status;
+    answer
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer
+}
+
+/// A large answer: compressed for clients that accept it.
+///
+/// `None` where it would not pass the gateway in the form that this client takes.
+///
+/// # Errors
+/// When compression fails.
+pub fn large_answer(
+    headers: &HeaderMap,
+    content_type: &'static str,
+    bytes: Vec<u8>,
+) -> Result<Option<Response<Body>>, Error> {
+    let mut answer = if accepts_gzip(headers) && bytes.len() > 1024 {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        let bytes = encoder
+            .write_all(&bytes)
+            .and_then(|()| encoder.finish())
+            .map_err(|error| Error::internal("compressing an answer", error))?;
+        let mut answer = Response::new(Body::Binary(bytes));
+        answer
+            .headers_mut()
+            .insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        answer
+    } else {
+        Response::new(match String::from_utf8(bytes) {
+            Ok(text) => Body::Text(text),
+            Err(error) => Body::Binary(error.into_bytes()),
+        })
+    };
+    answer
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer
+        .headers_mut()
+        .insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+    Ok((wrapped_bytes(answer.body()) <= ANSWER_LIMIT_BYTES).then_some(answer))
+}
+
+/// The size of a body within Lambda's JSON answer: escaped, or as base64.
+fn wrapped_bytes(body: &Body) -> usize {
+    match body {
+        Body::Text(text) => text
+            .bytes()
+            .map(|byte| match byte {
+                b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 2,
+                0..=0x1f => 6,
+                _ => 1,
+            })
+            .sum(),
+        other => other.as_ref().len().div_ceil(3) * 4,
+    }
+}
+
+/// <https://www.rfc-editor.org/rfc/rfc9110#name-accept-encoding>
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::ACCEPT_ENCODING)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|coding| {
+            let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
+            let refused = weight
+                .trim()
+                .strip_prefix("q=")
+                .is_some_and(|q| q.parse() == Ok(0.0));
+            name.trim().eq_ignore_ascii_case("gzip") && !refused
+        })
+}
+
+/// The answer to a request that went wrong; 5xx messages reveal nothing.
+#[must_use]
+pub fn error_answer(error: &Error, request_id: &str) -> Response<Body> {
+    let (status, code, message, field) = match error {
+        Error::Invalid { code, field, message } => {
+            (StatusCode::BAD_REQUEST, *code, message.clone(), field.as_deref())
+        }
+        Error::NotFound { what } => (
+            StatusCode::NOT_FOUND,
+            "not_found",
+            format!("there is no such {what}: check the id"),
+            None,
+        ),
+        Error::Conflict { code, message } => (StatusCode::CONFLICT, *code, message.clone(), None),
+        Error::Unavailable(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "unavailable",
+            "temporarily out of service: try again".to_owned(),
+            None,
+        ),
+        Error::Internal(_) => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "something went wrong on our side".to_owned(),
+            None,
+        ),
+    };
+    refusal(status, code, &message, field, request_id)
+}
+
+/// The body of every error: `{"error":{"code","message","field"?,"request_id"}}`.
+#[must_use]
+pub fn refusal(
+    status: StatusCode,
+    code: &str,
+    message: &str,
+    field: Option<&str>,
+    request_id: &str,
+) -> Response<Body> {
+    let mut error = json!({ "code": code, "message": message, "request_id": request_id });
+    if let Some(field) = field {
+        error["field"] = json!(field);
+    }
+    text_answer(status, "application/json", json!({ "error": error }).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(accept_encoding: &str) -> HeaderMap {
+        HeaderMap::from_iter([(
+            header::ACCEPT_ENCODING,
+            HeaderValue::from_str(accept_encoding).unwrap(),
+        )])
+    }
+
+    #[test]
+    fn gzip_is_sent_to_those_who_accept_it() {
+        for (accept, accepted) in [
+            ("gzip", true),
+            ("br, GZIP;q=0.5", true),
+            ("gzip;q=0", false),
+            ("identity", false),
+            ("", false),
+        ] {
+            assert_eq!(accepts_gzip(&headers(accept)), accepted, "{accept}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_pass_the_gateway_is_not_sent() {
+        let large = vec![b'"'; 4 * 1024 * 1024];
+        let plain = large_answer(&HeaderMap::new(), "application/json", large.clone()).unwrap();
+        assert!(plain.is_none(), "8 MiB once escaped");
+        let zipped = large_answer(&headers("gzip"), "application/json", large).unwrap();
+        assert!(zipped.is_some());
+    }
+
+    #[test]
+    fn a_query_is_taken_whole_or_refused() {
+        let query = |pairs: &[(&str, &str)]| {
+            Query(
+                pairs
+                    .iter()
+                    .map(|(a, b)| ((*a).to_owned(), (*b).to_owned()))
+                    .collect(),
+            )
+        };
+        let field = |error: Error| match error {
+            Error::Invalid { field, .. } => field.unwrap(),
+            other => panic!("{other}"),
+        };
+        assert_eq!(query(&[("limit", "100")]).take_limit().unwrap(), 100);
+        assert_eq!(query(&[]).take_limit().unwrap(), 25);
+        for limit in ["0", "101", "-1", "ten", "", "1e1"] {
+            assert_eq!(
+                field(query(&[("limit", limit)]).take_limit().unwrap_err()),
+                "limit"
+            );
+        }
+        assert_eq!(
+            field(query(&[("limit", "1"), ("limit", "2")]).take_limit().unwrap_err()),
+            "limit"
+        );
+        assert_eq!(field(query(&[("colour", "red")]).finish().unwrap_err()), "colour");
+    }
+}

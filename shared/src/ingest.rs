@@ -1,0 +1,180 @@
+//! The one way in: webhook and sync take calls in by this path, and nothing
+//! else writes the facts of a call.
+
+use jiff::Timestamp;
+
+use crate::attribution::{Candidates, attribute};
+use crate::call::{ArrivedBy, Call};
+use crate::error::Error;
+use crate::store::WRITE_ATTEMPTS;
+use crate::store::calls::{CallRecord, CallStore, Head, Version, Written};
+use crate::store::campaigns::CampaignStore;
+
+/// One version of the facts of a call, with the body that told them.
+#[derive(Debug, Clone)]
+pub struct Arrival<'a> {
+    /// The facts.
+    pub call: Call,
+    /// Which version they are.
+    pub version: Version,
+    /// The body, as received.
+    pub body: &'a [u8],
+    /// Which way it came.
+    pub by: ArrivedBy,
+    /// When it came.
+    pub at: Timestamp,
+}
+
+/// What an arrival came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// The call is new.
+    Stored,
+    /// The call has newer facts.
+    Updated,
+    /// These bytes were here before; nothing changes.
+    Duplicate,
+    /// Newer facts are here already; the body is kept.
+    Older,
+}
+
+/// What has to be written for an arrival.
+struct Plan {
+    taken: Taken,
+    head: Option<Head>,
+    body: bool,
+    month: bool,
+}
+
+/// Takes calls in.
+#[derive(Debug, Clone)]
+pub struct Ingest {
+    calls: CallStore,
+    campaigns: CampaignStore,
+}
+
+impl Ingest {
+    /// Into these stores.
+    #[must_use]
+    pub fn new(calls: CallStore, campaigns: CampaignStore) -> Self {
+        Self { calls, campaigns }
+    }
+
+    /// Takes an arrival in; when this returns, it is durable.
+    ///
+    /// Two sequential round trips to the store: everything is read at once,
+    /// then everything is written at once, `alongside` with it, which is told
+    /// what the arrival comes to. Where somebody else wrote the head in between,
+    /// both are done again, so `alongside` may run more than once.
+    ///
+    /// Nothing is written in a transaction. An arrival is a [`Taken::Duplicate`]
+    /// only where its body is there whole and its call as well, so a write that
+    /// broke off half-way is completed by the next attempt.
+    ///
+    /// # Errors
+    /// When the store fails; the arrival is then to be sent again.
+    pub async fn take_in<A: Future<Output = ()>>(
+        &self,
+        arrival: &Arrival<'_>,
+        alongside: impl Fn(Taken) -> A,
+    ) -> Result<Taken, Error> {
+        for _ in 0..WRITE_ATTEMPTS {
+            let plan = self.plan(arrival).await?;
+            let (written, ()) = tokio::join!(self.carry_out(arrival, &plan), alongside(plan.taken));
+            match written? {
+                Written::Done => return Ok(plan.taken),
+                Written::Conflict => {}
+            }
+        }
+        Err(Error::unavailable(
+            format!("taking in call {}", arrival.call.id),
+            std::io::Error::other("others kept writing the same call"),
+        ))
+    }
+
+    async fn plan(&self, arrival: &Arrival<'_>) -> Result<Plan, Error> {
+        let Arrival { call, version, .. } = arrival;
+        let (head, has_body, lists_month, candidates) = tokio::try_join!(
+            self.calls.head(&call.id),
+            self.calls.has_body(&call.id, &version.sha256),
+            self.calls.lists_month_of(call.started_at),
+            self.candidates(call),
+        )?;
+        let taken = match &head {
+            None => Taken::Stored,
+            Some(head) if head.version.sha256 == version.sha256 => match has_body {
+                true => Taken::Duplicate,
+                // The write of these facts broke off before their body was whole.
+                false => Taken::Stored,
+            },
+            Some(head) if head.version < *version => Taken::Updated,
+            Some(_) if has_body => Taken::Duplicate,
+            Some(_) => Taken::Older,
+        };
+        let newer = head.as_ref().is_none_or(|head| head.version < *version);
+        Ok(Plan {
+            taken,
+            head: newer.then(|| new_head(arrival, head, &candidates)),
+            body: !has_body,
+            month: !lists_month,
+        })
+    }
+
+    async fn candidates(&self, call: &Call) -> Result<Candidates, Error> {
+        let tracking_number = match &call.tracking_number {
+            Some(number) => self.campaigns.number_history(number).await?,
+            None => Default::default(),
+        };
+        Ok(Candidates { tracking_number })
+    }
+
+    async fn carry_out(&self, arrival: &Arrival<'_>, plan: &Plan) -> Result<Written, Error> {
+        let id = &arrival.call.id;
+        let body = async {
+            match plan.body {
+                true => {
+                    self.calls
+                        .put_body(id, &arrival.version.sha256, arrival.body)
+                        .await
+                }
+                false => Ok(()),
+            }
+        };
+        let month = async {
+            match plan.month {
+                true => self.calls.list_month_of(arrival.call.started_at).await,
+                false => Ok(()),
+            }
+        };
+        let head = async {
+            match &plan.head {
+                Some(head) => self.calls.put_head(head).await,
+                None => Ok(Written::Done),
+            }
+        };
+        let (head, (), ()) = tokio::try_join!(head, body, month)?;
+        Ok(head)
+    }
+}
+
+/// The head with an arrival's facts, and the rules asked again.
+fn new_head(arrival: &Arrival<'_>, old: Option<Head>, candidates: &Candidates) -> Head {
+    let attribution = attribute(&arrival.call, candidates);
+    let (revision, arrived_by, received_at) = match old {
+        Some(old) => (old.revision + 1, old.record.arrived_by, old.record.received_at),
+        None => (1, arrival.by, arrival.at),
+    };
+    Head {
+        record: CallRecord {
+            call: arrival.call.clone(),
+            credit: attribution.credit(arrival.at),
+            arrived_by,
+            received_at,
+            updated_at: arrival.at,
+        },
+        evidence: attribution.evidence().cloned(),
+        candidates: attribution.candidates().to_vec(),
+        version: arrival.version,
+        revision,
+    }
+}
