@@ -180,6 +180,19 @@ pub fn text_answer(status: StatusCode, content_type: &'static str, text: String)
     answer
 }
 
+/// A large answer with a JSON body, as [`large_answer`].
+///
+/// # Errors
+/// When the value can't be written as JSON, or compression fails.
+pub fn large_json_answer(
+    headers: &HeaderMap,
+    value: &impl Serialize,
+) -> Result<Option<Response<Body>>, Error> {
+    let bytes =
+        serde_json::to_vec(value).map_err(|error| Error::internal("writing an answer as JSON", error))?;
+    large_answer(headers, "application/json", bytes)
+}
+
 /// A large answer: compressed for clients that accept it.
 ///
 /// `None` where it would not pass the gateway in the form that this client takes.

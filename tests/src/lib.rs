@@ -1,1 +1,19 @@
+//! The stories of the product, told through the real binaries behind the local
+//! gateway. One module for each story; nothing here knows the product's code.
 
+#![cfg(test)]
+
+mod support;
+
+mod attributing;
+mod costs;
+mod durability;
+mod failing_store;
+mod floods;
+mod large_bodies;
+mod listing;
+mod local_stack;
+mod receiving;
+mod refusing;
+mod repeating;
+mod tidy;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use lambda_http::http::{HeaderMap, Response, StatusCode};
 use lambda_http::{Body, Request};
-use serde_json::{Value, json};
+use serde_json::json;
 use shared::attribution::Status;
 use shared::call::CallId;
 use shared::campaign::CampaignId;
 use shared::conversation::Details;
 use shared::error::Error;
-use shared::http::{Context, Query, json_answer, large_answer, path_parameter};
+use shared::http::{Context, Query, json_answer, large_answer, large_json_answer, path_parameter};
 use shared::runtime::{aws, setting};
 use shared::store::calls::{CallFilter, CallRecord, CallStore, Head};
 use shared::store::campaigns::CampaignStore;
@@ -82,10 +82,10 @@ impl State {
             .campaigns
             .names(page.entries.iter().filter_map(campaign_of))
             .await?;
-        let calls: Vec<Value> = page
+        let calls: Vec<_> = page
             .entries
             .iter()
-            .map(|record| render::call(record, &names))
+            .map(|record| render::Call::new(record, &names))
             .collect();
         let answer = json!({ "calls": calls, "next_cursor": page.next_cursor });
         json_answer(StatusCode::OK, &answer)
@@ -105,10 +105,9 @@ impl State {
         // Where the body is still on its way, the facts are here without details.
         let body = body.unwrap_or_default();
         let details = Details::read(&body);
-        for transcript in [true, false] {
-            let call = render::detailed_call(&head, &names, &details, transcript);
-            let bytes = call.to_string().into_bytes();
-            if let Some(answer) = large_answer(request.headers(), "application/json", bytes)? {
+        for with_transcript in [true, false] {
+            let call = render::DetailedCall::new(&head, &names, &details, with_transcript);
+            if let Some(answer) = large_json_answer(request.headers(), &call)? {
                 return Ok(answer);
             }
         }
@@ -145,12 +144,11 @@ impl State {
             .await?;
         let body = body.unwrap_or_default();
         let transcript = Details::read(&body).transcript;
-        let turns = transcript.iter().skip(skipped).take(limit).collect::<Vec<_>>();
+        let turns: Vec<_> = transcript.iter().skip(skipped).take(limit).collect();
         let end = skipped + turns.len();
         let next_cursor = (end < transcript.len()).then(|| cursor::encode(&list, &end.to_string()));
-        let answer = json!({ "turns": turns, "next_cursor": next_cursor }).to_string();
-        large_answer(request.headers(), "application/json", answer.into_bytes())?
-            .ok_or_else(needs_compression)
+        let answer = render::TranscriptPage { turns, next_cursor };
+        large_json_answer(request.headers(), &answer)?.ok_or_else(needs_compression)
     }
 
     async fn head(&self, request: &Request) -> Result<Head, Error> {
@@ -165,7 +163,7 @@ impl State {
         let cursor = query.take("cursor", |text| Ok(text.to_owned()))?;
         query.finish()?;
         let page = self.deliveries.list(limit, cursor.as_deref(), now).await?;
-        let deliveries: Vec<Value> = page.entries.iter().map(render::delivery).collect();
+        let deliveries: Vec<_> = page.entries.iter().map(render::Delivery::new).collect();
         let answer = json!({ "deliveries": deliveries, "next_cursor": page.next_cursor });
         json_answer(StatusCode::OK, &answer)
     }
@@ -173,7 +171,7 @@ impl State {
     async fn read_delivery(&self, request: &Request, now: Timestamp) -> Result<Response<Body>, Error> {
         Query::of(request).finish()?;
         let delivery = self.deliveries.get(&delivery_id(request)?, now).await?;
-        json_answer(StatusCode::OK, &render::delivery(&delivery))
+        json_answer(StatusCode::OK, &render::Delivery::new(&delivery))
     }
 
     async fn read_raw_delivery(&self, request: &Request, now: Timestamp) -> Result<Response<Body>, Error> {

@@ -17,7 +17,7 @@ use axum::routing::{get, post};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
-use tokio::sync::{Mutex as AsyncMutex, Semaphore, mpsc, oneshot};
+use tokio::sync::{Mutex as AsyncMutex, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -64,6 +64,7 @@ pub struct Function {
     logs: Logs,
     free: Semaphore,
     idle: Mutex<Vec<Instance>>,
+    killed: watch::Sender<u64>,
 }
 
 impl Function {
@@ -84,6 +85,7 @@ impl Function {
             logs,
             free: Semaphore::new(MAX_INSTANCES),
             idle: Mutex::new(Vec::new()),
+            killed: watch::Sender::new(0),
         }
     }
 
@@ -123,9 +125,12 @@ impl Function {
                 .map_err(|error| InvokeError::Died(format!("{error:#}")))?,
         };
         let timeout = Duration::from_secs(self.definition.timeout_seconds);
-        let answer = tokio::time::timeout(timeout, instance.invoke(event, timeout))
-            .await
-            .unwrap_or(Err(InvokeError::TimedOut));
+        let mut killed = self.killed.subscribe();
+        let answer = tokio::select! {
+            answer = instance.invoke(event, timeout) => answer,
+            () = tokio::time::sleep(timeout) => Err(InvokeError::TimedOut),
+            _ = killed.changed() => Err(InvokeError::Died("killed on purpose".to_owned())),
+        };
         if matches!(answer, Ok(_) | Err(InvokeError::Function(_))) {
             self.idle
                 .lock()
@@ -198,16 +203,16 @@ impl Function {
         })
     }
 
-    /// Kills every instance that waits for work, as when a host fails.
-    ///
-    /// # Errors
-    /// When the system refuses to.
-    pub async fn kill_idle_instances(&self) -> Result<()> {
-        let idle: Vec<_> = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
-        for mut instance in idle {
-            instance.child.kill().await?;
-        }
-        Ok(())
+    /// How many instances work on an invocation right now.
+    #[must_use]
+    pub fn busy_instances(&self) -> usize {
+        MAX_INSTANCES - self.free.available_permits()
+    }
+
+    /// Kills every instance there is, as when a host fails.
+    pub fn kill_instances(&self) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.killed.send_modify(|times| *times += 1);
     }
 }
 

@@ -34,9 +34,12 @@ struct Run {
     /// Port on 127.0.0.1; 0 for any free one.
     #[arg(long, default_value_t = 3000)]
     port: u16,
-    /// Keep data in memory instead of .local/dynamodb.sqlite.
-    #[arg(long)]
+    /// Keep data in memory only.
+    #[arg(long, conflicts_with = "data")]
     memory: bool,
+    /// Folder to keep data in [default: .local in the repository].
+    #[arg(long, value_name = "FOLDER")]
+    data: Option<PathBuf>,
     /// The webhook's signing secret; given twice, the current and the previous one. Empty: not configured.
     #[arg(long = "webhook-secret", value_name = "SECRET", default_value = DEFAULT_WEBHOOK_SECRET)]
     webhook_secrets: Vec<String>,
@@ -110,7 +113,8 @@ async fn run(run: Run) -> Result<()> {
     let storage = if run.memory {
         Storage::Memory
     } else {
-        Storage::File(workspace().join(".local/dynamodb.sqlite"))
+        let folder = run.data.unwrap_or_else(|| workspace().join(".local"));
+        Storage::File(folder.join("dynamodb.sqlite"))
     };
     let mut parameters: BTreeMap<_, _> = run.parameters.into_iter().collect();
     if run.allow_unsigned {

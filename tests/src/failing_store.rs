@@ -1,0 +1,196 @@
+//! The store fails at any one request of a delivery: the sender hears 503 and
+//! tries again, and what was half written breaks nothing.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use local::dynamodb::{Fault, StoreRequest};
+use serde_json::{Value, json};
+
+use crate::support::{World, event, phone_call};
+
+/// What a request is for, the same for every delivery.
+fn purpose(request: &StoreRequest) -> String {
+    let part = request
+        .key("part")
+        .split('#')
+        .next()
+        .unwrap_or_default()
+        .to_owned();
+    format!("{} {} {part}", request.operation, request.table())
+}
+
+fn body(id: &str) -> Vec<u8> {
+    phone_call(id, "2026-11-20T10:00:00Z", "2026-11-20T10:02:00Z")
+        .to_string()
+        .into_bytes()
+}
+
+async fn purposes_of_a_delivery() -> BTreeSet<String> {
+    let world = World::new().await;
+    world.stack.dynamodb().record();
+    world.deliver_ok(body("conv_1")).await;
+    world.stack.dynamodb().recorded().iter().map(purpose).collect()
+}
+
+#[tokio::test]
+async fn a_delivery_makes_the_requests_that_are_broken_below() {
+    let expected = [
+        "GetItem CallsTable body",
+        "GetItem CallsTable head",
+        "GetItem CallsTable months",
+        "GetItem CampaignsTable ",
+        "PutItem CallsTable body",
+        "PutItem CallsTable head",
+        "PutItem DeliveriesTable ",
+        "UpdateItem CallsTable months",
+    ];
+    assert_eq!(
+        purposes_of_a_delivery().await,
+        BTreeSet::from(expected.map(str::to_owned))
+    );
+}
+
+#[tokio::test]
+async fn each_request_failing_costs_no_call_and_the_next_attempt_completes_it() {
+    for fault in [
+        Fault::Throttled,
+        Fault::InternalError,
+        Fault::CutBefore,
+        Fault::CutAfter,
+    ] {
+        for broken in purposes_of_a_delivery().await {
+            let world = World::new().await;
+            let what = format!("{fault:?} at {broken}");
+            let log_only = broken.contains("DeliveriesTable");
+            world
+                .stack
+                .dynamodb()
+                .inject(move |request| (purpose(request) == broken).then_some(fault));
+            let answer = world.deliver(body("conv_1")).await;
+            if log_only {
+                assert_eq!(answer.status, 200, "{what}: a failed log write changes no answer");
+            } else {
+                assert_eq!(answer.error(), (503, "unavailable".to_owned()), "{what}");
+            }
+            world.stack.dynamodb().heal();
+
+            // Whatever was half written, everything can be read.
+            for call in world.calls("").await {
+                world.call(call["id"].as_str().unwrap()).await;
+            }
+            world.deliveries().await;
+
+            let result = world.deliver_ok(body("conv_1")).await;
+            assert!(result == "stored" || result == "duplicate", "{what}: {result}");
+            let calls = world.calls("").await;
+            assert_eq!(calls.len(), 1, "{what}");
+            let call = world.call("conv_1").await;
+            assert_eq!(call["transcript"][0]["message"], "Hello", "{what}");
+            let raw = world.get("/api/calls/conv_1/raw").await;
+            assert_eq!(raw.body, body("conv_1"), "{what}");
+            assert_eq!(world.deliver_ok(body("conv_1")).await, "duplicate", "{what}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_failed_delivery_is_in_the_log_as_failed() {
+    let world = World::new().await;
+    world
+        .stack
+        .dynamodb()
+        .inject(|request| (purpose(request) == "PutItem CallsTable head").then_some(Fault::Throttled));
+    assert_eq!(world.deliver(body("conv_1")).await.status, 503);
+    let entry = &world.deliveries().await[0];
+    assert_eq!(
+        (
+            &entry["result"],
+            &entry["status"],
+            &entry["reason"],
+            &entry["conversation_id"]
+        ),
+        (
+            &json!("failed"),
+            &json!(503),
+            &json!("unavailable"),
+            &json!("conv_1")
+        )
+    );
+}
+
+#[tokio::test]
+async fn a_passing_fault_is_not_felt_by_the_sender() {
+    let world = World::new().await;
+    let left = std::sync::atomic::AtomicU8::new(2);
+    world.stack.dynamodb().inject(move |request| {
+        use std::sync::atomic::Ordering::SeqCst;
+        let hit = purpose(request) == "PutItem CallsTable head"
+            && left
+                .fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1))
+                .is_ok();
+        hit.then_some(Fault::Throttled)
+    });
+    assert_eq!(world.deliver_ok(body("conv_1")).await, "stored");
+}
+
+#[tokio::test]
+async fn a_store_that_hangs_is_answered_503_while_the_sender_still_listens() {
+    let world = World::new().await;
+    world.stack.dynamodb().inject(|request| {
+        (request.operation == "PutItem").then_some(Fault::Delayed(Duration::from_secs(30)))
+    });
+    let began = std::time::Instant::now();
+    assert_eq!(
+        world.deliver(body("conv_1")).await.error(),
+        (503, "unavailable".to_owned())
+    );
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_body_that_cannot_be_understood_is_not_accepted_before_it_is_kept() {
+    let world = World::new().await;
+    for part in ["PutItem DeliveriesTable "] {
+        world
+            .stack
+            .dynamodb()
+            .inject(move |request| (purpose(request) == part).then_some(Fault::InternalError));
+        for body in [b"not json".to_vec(), event("webhook/unknown_kind.json")] {
+            assert_eq!(world.deliver(body).await.error(), (503, "unavailable".to_owned()));
+        }
+    }
+    world.stack.dynamodb().heal();
+    assert_eq!(world.deliver_ok("not json").await, "unparsed");
+    // A failing log never turns audio, which is not kept, away.
+    world
+        .stack
+        .dynamodb()
+        .inject(|request| (purpose(request) == "PutItem DeliveriesTable ").then_some(Fault::InternalError));
+    assert_eq!(world.deliver_ok(event("webhook/audio.json")).await, "ignored");
+}
+
+#[tokio::test]
+async fn a_refusal_stands_when_it_can_neither_be_counted_nor_logged() {
+    let world = World::new().await;
+    world.stack.dynamodb().inject(|_| Some(Fault::InternalError));
+    let answer = world.post(&[("content-type", "application/json")], "{}").await;
+    assert_eq!(answer.error(), (401, "missing_signature".to_owned()));
+}
+
+#[tokio::test]
+async fn a_reader_hears_503_and_nothing_of_the_cause() {
+    let world = World::new().await;
+    world.stack.dynamodb().inject(|_| Some(Fault::InternalError));
+    for path in [
+        "/api/calls",
+        "/api/calls/conv_1",
+        "/api/deliveries",
+        "/api/campaigns",
+    ] {
+        let answer = world.get(path).await;
+        assert_eq!(answer.error(), (503, "unavailable".to_owned()), "{path}");
+        let message: Value = answer.json()["error"]["message"].clone();
+        assert_eq!(message, "temporarily out of service: try again", "{path}");
+    }
+}

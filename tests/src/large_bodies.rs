@@ -1,0 +1,117 @@
+//! Long calls are stored whole; what cannot pass is refused clearly.
+
+use serde_json::{Value, json};
+
+use crate::support::{World, phone_call};
+
+/// A body of about this many bytes whose transcript does not compress to nothing.
+fn long_call(id: &str, bytes: usize) -> Vec<u8> {
+    let mut body = phone_call(id, "2026-11-20T10:00:00Z", "2026-11-20T11:30:00Z");
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    let mut turns = Vec::new();
+    let mut written = 0;
+    while written < bytes {
+        let words: Vec<String> = (0..60)
+            .map(|_| {
+                random ^= random << 13;
+                random ^= random >> 7;
+                random ^= random << 17;
+                format!("{random:x}")
+            })
+            .collect();
+        let message = words.join(" ");
+        written += message.len() + 80;
+        turns.push(json!({ "role": "user", "message": message, "time_in_call_secs": turns.len() }));
+    }
+    body["data"]["transcript"] = Value::Array(turns);
+    body.to_string().into_bytes()
+}
+
+#[tokio::test]
+async fn transcripts_of_one_and_a_half_and_of_five_and_a_half_megabytes_are_stored_whole() {
+    let world = World::new().await;
+    for (id, bytes) in [("conv_long", 1_500_000), ("conv_longest", 5_500_000)] {
+        let body = long_call(id, bytes);
+        assert!(body.len() >= bytes);
+        world.stack.dynamodb().record();
+        assert_eq!(world.deliver_ok(body.clone()).await, "stored");
+        let chunks = world
+            .stack
+            .dynamodb()
+            .recorded()
+            .iter()
+            .filter(|request| request.key("part").starts_with("body#") && request.operation == "PutItem")
+            .count();
+        assert!(
+            chunks > 1,
+            "{id} does not fit one item, but was written as {chunks}"
+        );
+        assert_eq!(world.deliver_ok(body.clone()).await, "duplicate");
+
+        let raw = world.get(&format!("/api/calls/{id}/raw")).await;
+        assert_eq!(raw.status, 200);
+        assert!(raw.body == body, "{id} comes back byte for byte");
+        let zipped = [("accept-encoding", "gzip")];
+        let path = format!("/api/calls/{id}/raw");
+        let zipped = world.request(reqwest::Method::GET, &path, &zipped, "").await;
+        assert_eq!((zipped.status, zipped.header("content-encoding")), (200, "gzip"));
+        assert!(zipped.body.len() < body.len());
+    }
+}
+
+#[tokio::test]
+async fn a_transcript_that_does_not_pass_the_gateway_is_omitted_and_paged() {
+    let world = World::new().await;
+    let body = long_call("conv_longest", 5_800_000);
+    world.deliver_ok(body.clone()).await;
+    let call = world.call("conv_longest").await;
+    assert_eq!(call["transcript_omitted"], true);
+    assert!(call.get("transcript").is_none());
+    assert_eq!(call["summary"], "Said hello.");
+
+    let turns = serde_json::from_slice::<Value>(&body).unwrap()["data"]["transcript"]
+        .as_array()
+        .unwrap()
+        .len();
+    let (mut seen, mut cursor) = (0, String::new());
+    loop {
+        let path = format!("/api/calls/conv_longest/transcript?limit=100{cursor}");
+        let page = world.get(&path).await.expect(200);
+        for turn in page["turns"].as_array().unwrap() {
+            assert_eq!(turn["at_seconds"], seen);
+            seen += 1;
+        }
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(seen, turns);
+}
+
+#[tokio::test]
+async fn an_unparsed_body_of_several_megabytes_is_kept_whole() {
+    let world = World::new().await;
+    let mut body = long_call("conv_1", 3_000_000);
+    body.pop();
+    assert_eq!(world.deliver_ok(body.clone()).await, "unparsed");
+    let id = world.deliveries().await[0]["id"].as_str().unwrap().to_owned();
+    let raw = world.get(&format!("/api/deliveries/{id}/raw")).await;
+    assert!(raw.body == body);
+}
+
+#[tokio::test]
+async fn bodies_over_the_limits_are_answered_413() {
+    let world = World::new().await;
+    for bytes in [6_291_456, 10 * 1024 * 1024 + 1] {
+        let answer = world.deliver(vec![b'a'; bytes]).await;
+        assert_eq!(
+            (answer.status, answer.json()),
+            (413, json!({ "message": "Request Entity Too Large" }))
+        );
+    }
+    // Under the limit as it is, over it once its quotes are escaped in the event.
+    let answer = world.deliver(vec![b'"'; 4_000_000]).await;
+    assert_eq!(answer.status, 413);
+    assert!(world.calls("").await.is_empty());
+}

@@ -1,0 +1,231 @@
+//! Lists of calls and of deliveries: in order, page by page, each entry once.
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use crate::support::{World, phone_call};
+
+/// Forty calls over four months, some of them at the same instant; ids in the
+/// order in which lists show them.
+async fn forty_calls(world: &World) -> Vec<String> {
+    let mut starts: Vec<(Timestamp, String)> = Vec::new();
+    let newest: Timestamp = "2026-11-20T10:00:00Z".parse().unwrap();
+    for index in 0..40 {
+        let start = newest - SignedDuration::from_hours(24 * 3 * (index / 2));
+        let id = format!("conv_{index:02}");
+        let mut body = phone_call(&id, &start.to_string(), "2026-11-20T10:05:00Z");
+        body["data"]["metadata"]["phone_call"]["agent_number"] = json!(format!("100{}", index % 4));
+        world.deliver_ok(body.to_string()).await;
+        starts.push((start, id));
+    }
+    starts.sort();
+    starts.into_iter().rev().map(|(_, id)| id).collect()
+}
+
+fn ids(calls: &[Value]) -> Vec<&str> {
+    calls.iter().map(|call| call["id"].as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn calls_are_listed_newest_first_in_full_pages() {
+    let world = World::new().await;
+    assert_eq!(
+        world.get("/api/calls").await.expect(200),
+        json!({ "calls": [], "next_cursor": null })
+    );
+    let expected = forty_calls(&world).await;
+    for limit in [1, 7, 20, 39, 40, 100] {
+        let (mut seen, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page = world
+                .get(&format!("/api/calls?limit={limit}{cursor}"))
+                .await
+                .expect(200);
+            let calls = page["calls"].as_array().unwrap();
+            seen.extend(ids(calls).into_iter().map(str::to_owned));
+            match page["next_cursor"].as_str() {
+                Some(next) => {
+                    assert_eq!(calls.len(), limit, "a page before the last is full");
+                    cursor = format!("&cursor={next}");
+                }
+                None => break,
+            }
+        }
+        assert_eq!(seen, expected, "limit {limit}");
+    }
+    let default = world.get("/api/calls").await.expect(200);
+    assert_eq!(default["calls"].as_array().unwrap().len(), 25);
+}
+
+#[tokio::test]
+async fn calls_are_filtered_by_campaign_and_standing() {
+    let world = World::new().await;
+    let (a, b) = (world.campaign("A").await, world.campaign("B").await);
+    let ever = json!({ "from": "2020-01-01T00:00:00Z" });
+    world.assign(&a, "1000", &ever).await.expect(200);
+    world.assign(&b, "1001", &ever).await.expect(200);
+    let all = forty_calls(&world).await;
+    let of = |remainders: &[usize]| -> Vec<String> {
+        let number = |id: &str| id[5..].parse::<usize>().unwrap() % 4;
+        all.iter()
+            .filter(|id| remainders.contains(&number(id)))
+            .cloned()
+            .collect()
+    };
+    for (query, expected) in [
+        (format!("campaign_id={a}"), of(&[0])),
+        (format!("campaign_id={b}&attribution=attributed"), of(&[1])),
+        (format!("campaign_id={b}&attribution=unattributed"), of(&[])),
+        ("attribution=attributed".to_owned(), of(&[0, 1])),
+        ("attribution=unattributed".to_owned(), of(&[2, 3])),
+        ("attribution=ambiguous".to_owned(), of(&[])),
+        (
+            "campaign_id=cmp_00000000000000000000000000000000".to_owned(),
+            of(&[]),
+        ),
+    ] {
+        for limit in [3, 100] {
+            let calls = world.calls(&format!("{query}&limit={limit}")).await;
+            assert_eq!(ids(&calls), expected, "{query} by {limit}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn calls_that_come_in_between_move_nothing() {
+    let world = World::new().await;
+    let before = forty_calls(&world).await;
+    let first = world.get("/api/calls?limit=10").await.expect(200);
+    for (id, start) in [
+        ("conv_newer", "2026-11-21T10:00:00Z"),
+        ("conv_older", "2026-01-01T10:00:00Z"),
+    ] {
+        world
+            .deliver_ok(phone_call(id, start, "2026-11-21T10:05:00Z").to_string())
+            .await;
+    }
+    let cursor = first["next_cursor"].as_str().unwrap();
+    let rest = world
+        .get(&format!("/api/calls?limit=100&cursor={cursor}"))
+        .await
+        .expect(200);
+    let mut seen = ids(first["calls"].as_array().unwrap());
+    seen.extend(ids(rest["calls"].as_array().unwrap()));
+    assert_eq!(seen[..40], before);
+    assert_eq!(seen[40..], ["conv_older"], "in a month that held no call before");
+}
+
+#[tokio::test]
+async fn bad_parameters_are_refused_by_name() {
+    let world = World::new().await;
+    forty_calls(&world).await;
+    let cursor = world.get("/api/calls?limit=10").await.expect(200)["next_cursor"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let altered = format!("{}A{}", &cursor[..20], &cursor[21..]);
+    for (query, code, field) in [
+        ("limit=0".to_owned(), "invalid_request", "limit"),
+        ("limit=101".to_owned(), "invalid_request", "limit"),
+        ("limit=ten".to_owned(), "invalid_request", "limit"),
+        ("limit=1&limit=2".to_owned(), "invalid_request", "limit"),
+        ("campaign_id=7".to_owned(), "invalid_request", "campaign_id"),
+        ("attribution=maybe".to_owned(), "invalid_request", "attribution"),
+        ("colour=red".to_owned(), "invalid_request", "colour"),
+        ("cursor=".to_owned(), "invalid_cursor", "cursor"),
+        ("cursor=%F0%9F%A6%B7".to_owned(), "invalid_cursor", "cursor"),
+        (format!("cursor={altered}"), "invalid_cursor", "cursor"),
+        (
+            format!("cursor={}", &cursor[..cursor.len() - 1]),
+            "invalid_cursor",
+            "cursor",
+        ),
+        (
+            format!("attribution=unattributed&cursor={cursor}"),
+            "invalid_cursor",
+            "cursor",
+        ),
+    ] {
+        let answer = world.get(&format!("/api/calls?{query}")).await;
+        assert_eq!(answer.error(), (400, code.to_owned()), "{query}");
+        assert_eq!(answer.json()["error"]["field"], field, "{query}");
+    }
+    let answer = world.get(&format!("/api/deliveries?cursor={cursor}")).await;
+    assert_eq!(answer.error(), (400, "invalid_cursor".to_owned()));
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_404() {
+    let world = World::new().await;
+    for path in [
+        "/api/calls/conv_none",
+        "/api/calls/conv_none/raw",
+        "/api/calls/conv_none/transcript",
+        "/api/calls/%00",
+        "/api/deliveries/dlv_none",
+        "/api/deliveries/dlv_01a203925941742200000000000000ff",
+        "/api/deliveries/dlv_01a20392-5941-7422-bab2-07dc545493a5/raw",
+    ] {
+        assert_eq!(
+            world.get(path).await.error(),
+            (404, "not_found".to_owned()),
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_delivery_log_tells_every_attempt_newest_first() {
+    let world = World::new().await;
+    let start: Timestamp = "2026-10-31T23:59:00Z".parse().unwrap();
+    for index in 0..12 {
+        // Over the end of the month.
+        world
+            .stack
+            .clock()
+            .set(start + SignedDuration::from_secs(10 * index));
+        let body = phone_call(
+            &format!("conv_{index}"),
+            "2026-10-31T23:00:00Z",
+            "2026-10-31T23:30:00Z",
+        );
+        world.deliver_ok(body.to_string()).await;
+    }
+    let expected: Vec<String> = (0..12).rev().map(|index| format!("conv_{index}")).collect();
+    for limit in [1, 5, 12, 100] {
+        let log = world.walk_deliveries(limit).await;
+        let named: Vec<&str> = log
+            .iter()
+            .map(|entry| entry["conversation_id"].as_str().unwrap())
+            .collect();
+        assert_eq!(named, expected, "limit {limit}");
+    }
+    let entry = &world.walk_deliveries(100).await[0];
+    let body = phone_call("conv_11", "2026-10-31T23:00:00Z", "2026-10-31T23:30:00Z").to_string();
+    let hash = {
+        use sha2::Digest;
+        hex::encode(sha2::Sha256::digest(&body))
+    };
+    assert_eq!(
+        *entry,
+        json!({
+            "id": entry["id"], "received_at": "2026-11-01T00:00:50Z", "client_ip": "127.0.0.1", "status": 200,
+            "result": "stored", "reason": null, "kind": "post_call_transcription",
+            "conversation_id": "conv_11", "bytes": body.len(), "body_sha256": hash,
+            "latency_ms": entry["latency_ms"], "body_kept": true,
+        })
+    );
+    let raw = world
+        .get(&format!("/api/deliveries/{}/raw", entry["id"].as_str().unwrap()))
+        .await;
+    assert_eq!(raw.body, body.into_bytes());
+
+    // After 90 days the log is empty, whether the store has deleted it or not.
+    world
+        .stack
+        .clock()
+        .set(start + SignedDuration::from_hours(24 * 91));
+    assert!(world.walk_deliveries(100).await.is_empty());
+    let path = format!("/api/deliveries/{}", entry["id"].as_str().unwrap());
+    assert_eq!(world.get(&path).await.error().0, 404);
+}

@@ -1,0 +1,91 @@
+//! The stand-in for AWS behaves like AWS where the product can tell.
+
+use std::time::Duration;
+
+use local::dynamodb::Fault;
+use reqwest::Method;
+use serde_json::json;
+
+use crate::support::{World, event, event_json};
+
+#[tokio::test]
+async fn an_instance_that_dies_is_replaced_and_its_request_answered_500() {
+    let world = World::new().await;
+    let body = event("webhook/phone_inbound_twilio.json");
+    world.deliver_ok(event("webhook/web_widget.json")).await;
+    // Hold the delivery at the store until the instance that works on it is dead.
+    world
+        .stack
+        .dynamodb()
+        .inject(|_| Some(Fault::Delayed(Duration::from_secs(20))));
+    world.stack.dynamodb().record();
+    let function = world.stack.function("WebhookFunction").unwrap();
+    let kill = async {
+        while function.busy_instances() == 0 {
+            tokio::task::yield_now().await;
+        }
+        function.kill_instances();
+    };
+    let (answer, ()) = tokio::join!(world.deliver(body.clone()), kill);
+    assert_eq!(
+        (answer.status, answer.json()),
+        (500, json!({ "message": "Internal Server Error" }))
+    );
+    world.stack.dynamodb().heal();
+    assert_eq!(world.deliver_ok(body).await, "stored");
+}
+
+#[tokio::test]
+async fn instances_that_die_while_idle_are_not_missed() {
+    let world = World::new().await;
+    world.deliver_ok(event("webhook/web_widget.json")).await;
+    world.stack.function("WebhookFunction").unwrap().kill_instances();
+    assert_eq!(
+        world.deliver_ok(event("webhook/sms_inbound.json")).await,
+        "stored"
+    );
+}
+
+#[tokio::test]
+async fn routes_and_heads_have_the_gateways_limits() {
+    let world = World::new().await;
+    for (method, path) in [
+        (Method::GET, "/"),
+        (Method::GET, "/api/call"),
+        (Method::POST, "/api/calls"),
+    ] {
+        let answer = world.request(method, path, &[], "").await;
+        assert_eq!(
+            (answer.status, answer.json()),
+            (404, json!({ "message": "Not Found" }))
+        );
+    }
+    let long = "x".repeat(10_240);
+    let answer = world
+        .request(Method::GET, "/api/calls", &[("x-long", &long)], "")
+        .await;
+    assert_eq!(answer.status, 431);
+}
+
+#[tokio::test]
+async fn every_sample_event_can_be_invoked_directly() {
+    let world = World::new().await;
+    for (function, case, status) in [
+        ("webhook", "webhook/gateway/status", 200),
+        ("webhook", "webhook/gateway/unsigned", 401),
+        ("webhook", "webhook/gateway/signed", 200),
+        ("webhook", "webhook/gateway/signed_base64", 200),
+        ("calls", "calls/list", 200),
+        ("calls", "calls/read", 200),
+        ("calls", "calls/list_deliveries", 200),
+        ("attribution", "attribution/create_campaign", 201),
+        ("attribution", "attribution/list_campaigns", 200),
+    ] {
+        let answer = world.invoke(function, &event_json(&format!("{case}.json"))).await;
+        assert_eq!(answer["statusCode"], status, "{case}: {answer}");
+    }
+    let nobody = world.invoke("nobody", &json!({})).await;
+    assert_eq!(nobody["message"], "Function not found: nobody");
+    let garbage = world.invoke("webhook", &json!({ "version": "2.0" })).await;
+    assert!(garbage["errorMessage"].is_string(), "{garbage}");
+}

@@ -1,0 +1,239 @@
+//! A running system and the few moves that stories are made of.
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use local::sender::{SIGNATURE_HEADER, WEBHOOK_PATH, signature};
+use local::{DEFAULT_WEBHOOK_SECRET, Options, Stack, workspace};
+use reqwest::header::HeaderMap;
+use reqwest::{Client, Method};
+use serde_json::{Value, json};
+
+/// A stack of its own for one test, and a client.
+pub(crate) struct World {
+    pub(crate) stack: Stack,
+    pub(crate) client: Client,
+}
+
+/// An answer, read whole.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
+    }
+
+    /// The JSON of an answer that must have this status.
+    pub(crate) fn expect(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));
+        self.json()
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// Status and code of an error of ours, whose form is checked.
+    pub(crate) fn error(&self) -> (u16, String) {
+        let json = self.json();
+        let error = &json["error"];
+        assert!(!error["message"].as_str().unwrap().is_empty());
+        assert_eq!(error["request_id"], self.header("x-request-id"));
+        (self.status, error["code"].as_str().unwrap().to_owned())
+    }
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        Self::with(Options::default()).await
+    }
+
+    pub(crate) async fn with(options: Options) -> Self {
+        let stack = Stack::start_with(options).await.unwrap();
+        let client = client_from([127, 0, 0, 1].into());
+        Self { stack, client }
+    }
+
+    /// Posts a body to the webhook with these headers.
+    pub(crate) async fn post(&self, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Answer {
+        self.request(Method::POST, WEBHOOK_PATH, headers, body).await
+    }
+
+    /// Posts a body as the provider does: signed now, with the right secret.
+    pub(crate) async fn deliver(&self, body: impl Into<Vec<u8>>) -> Answer {
+        let body = body.into();
+        let signature = self.sign(&body);
+        self.post(
+            &[
+                ("content-type", "application/json"),
+                (SIGNATURE_HEADER, &signature),
+            ],
+            body,
+        )
+        .await
+    }
+
+    /// Delivers a body that must be answered 200, and gives the result.
+    pub(crate) async fn deliver_ok(&self, body: impl Into<Vec<u8>>) -> String {
+        let answer = self.deliver(body).await.expect(200);
+        assert_eq!(answer["success"], true);
+        answer["result"].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn sign(&self, body: &[u8]) -> String {
+        signature(DEFAULT_WEBHOOK_SECRET, self.stack.clock().now(), body)
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.request(Method::GET, path, &[], "").await
+    }
+
+    pub(crate) async fn send(&self, method: Method, path: &str, body: &Value) -> Answer {
+        let headers = [("content-type", "application/json")];
+        self.request(method, path, &headers, body.to_string()).await
+    }
+
+    pub(crate) async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Vec<u8>>,
+    ) -> Answer {
+        request(
+            &self.client,
+            method,
+            &format!("{}{path}", self.stack.url()),
+            headers,
+            body,
+        )
+        .await
+    }
+
+    /// Every call, over all pages.
+    pub(crate) async fn calls(&self, query: &str) -> Vec<Value> {
+        self.walk("/api/calls", "calls", query).await
+    }
+
+    /// Every entry of the delivery log, the newest first.
+    pub(crate) async fn deliveries(&self) -> Vec<Value> {
+        self.walk_deliveries(100).await
+    }
+
+    /// As [`deliveries`](Self::deliveries), in pages of this size.
+    pub(crate) async fn walk_deliveries(&self, limit: usize) -> Vec<Value> {
+        self.walk("/api/deliveries", "deliveries", &format!("limit={limit}"))
+            .await
+    }
+
+    async fn walk(&self, path: &str, things: &str, query: &str) -> Vec<Value> {
+        let mut all = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let page = self.get(&format!("{path}?{query}{cursor}")).await.expect(200);
+            all.extend(page[things].as_array().unwrap().iter().cloned());
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return all,
+            }
+        }
+    }
+
+    pub(crate) async fn call(&self, id: &str) -> Value {
+        self.get(&format!("/api/calls/{id}")).await.expect(200)
+    }
+
+    /// Makes a campaign and gives its id.
+    pub(crate) async fn campaign(&self, name: &str) -> String {
+        let campaign = self
+            .send(Method::POST, "/api/campaigns", &json!({ "name": name }))
+            .await;
+        campaign.expect(201)["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Gives a number to a campaign.
+    pub(crate) async fn assign(&self, campaign: &str, number: &str, assignment: &Value) -> Answer {
+        let number = number.replace('+', "%2B");
+        let path = format!("/api/campaigns/{campaign}/numbers/{number}");
+        self.send(Method::PUT, &path, assignment).await
+    }
+
+    /// A raw event into one function, and its answer as the function gave it.
+    pub(crate) async fn invoke(&self, function: &str, event: &Value) -> Value {
+        let path = format!("/2015-03-31/functions/{function}/invocations");
+        self.request(Method::POST, &path, &[], event.to_string())
+            .await
+            .json()
+    }
+}
+
+pub(crate) async fn request(
+    client: &Client,
+    method: Method,
+    url: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Vec<u8>>,
+) -> Answer {
+    let mut request = client.request(method, url).body(body.into());
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let response = request.send().await.unwrap();
+    Answer {
+        status: response.status().as_u16(),
+        headers: response.headers().clone(),
+        body: response.bytes().await.unwrap().to_vec(),
+    }
+}
+
+/// A client that connects from an address of this machine.
+pub(crate) fn client_from(address: IpAddr) -> Client {
+    Client::builder()
+        .no_proxy()
+        .local_address(address)
+        .build()
+        .unwrap()
+}
+
+/// A file of `events/`.
+pub(crate) fn event(path: &str) -> Vec<u8> {
+    let path = workspace().join("events").join(path);
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// A file of `events/`, as JSON.
+pub(crate) fn event_json(path: &str) -> Value {
+    serde_json::from_slice(&event(path)).unwrap()
+}
+
+/// A short inbound phone call, to be changed as the story needs it.
+pub(crate) fn phone_call(id: &str, started_at: &str, event_at: &str) -> Value {
+    let seconds = |text: &str| text.parse::<Timestamp>().unwrap().as_second();
+    json!({
+        "type": "post_call_transcription",
+        "event_timestamp": seconds(event_at),
+        "data": {
+            "agent_id": "agent_1",
+            "conversation_id": id,
+            "status": "done",
+            "transcript": [{ "role": "user", "message": "Hello", "time_in_call_secs": 0 }],
+            "metadata": {
+                "start_time_unix_secs": seconds(started_at),
+                "call_duration_secs": 60,
+                "phone_call": {
+                    "type": "twilio",
+                    "direction": "inbound",
+                    "agent_number": "+16125550142",
+                    "external_number": "+16125550187",
+                },
+            },
+            "analysis": { "call_successful": "success", "transcript_summary": "Said hello." },
+        },
+    })
+}

@@ -1,0 +1,122 @@
+//! The rules of the house that a program can check.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use local::template::Template;
+use local::workspace;
+
+use crate::support::World;
+
+fn template() -> Template {
+    Template::read(&workspace().join("template.yaml"), &BTreeMap::new()).unwrap()
+}
+
+fn manifest(folder: &Path) -> String {
+    std::fs::read_to_string(folder.join("Cargo.toml")).unwrap()
+}
+
+/// Our own crates that a crate depends on, as it is built for the product.
+fn own_dependencies(folder: &Path) -> BTreeSet<String> {
+    let manifest = manifest(folder);
+    let dependencies = manifest.split("\n[dependencies]\n").nth(1).unwrap_or_default();
+    let dependencies = dependencies.split("\n[").next().unwrap_or_default();
+    let own = [
+        "shared",
+        "local",
+        "tests",
+        "webhook",
+        "calls",
+        "attribution",
+        "sync",
+        "console",
+    ];
+    dependencies
+        .lines()
+        .filter_map(|line| line.split(['.', ' ', '=']).next())
+        .filter(|name| own.contains(name))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn functions_folders_crates_and_binaries_agree() {
+    let in_template: BTreeSet<String> = template()
+        .functions
+        .into_values()
+        .map(|function| function.binary)
+        .collect();
+    let in_folders: BTreeSet<String> = std::fs::read_dir(workspace().join("functions"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(in_template, in_folders);
+    for name in in_folders {
+        let manifest = manifest(&workspace().join("functions").join(&name));
+        assert!(manifest.contains(&format!("name = \"{name}\"")), "{name}");
+    }
+}
+
+#[test]
+fn dependencies_flow_one_way() {
+    let of = |folder: &str| own_dependencies(&workspace().join(folder));
+    for function in template().functions.into_values() {
+        let own = of(&format!("functions/{}", function.binary));
+        assert_eq!(own, BTreeSet::from(["shared".to_owned()]), "{}", function.binary);
+    }
+    assert_eq!(of("shared"), BTreeSet::new());
+    assert_eq!(
+        of("infra/local"),
+        BTreeSet::new(),
+        "the stand-in knows no crate of ours"
+    );
+    assert_eq!(of("tests"), BTreeSet::from(["local".to_owned()]));
+}
+
+#[test]
+fn mains_have_no_branch() {
+    for function in template().functions.into_values() {
+        let path = workspace()
+            .join("functions")
+            .join(&function.binary)
+            .join("src/main.rs");
+        let main = std::fs::read_to_string(&path).unwrap();
+        for word in ["if ", "match ", "for ", "while "] {
+            let code = main.lines().filter(|line| !line.trim_start().starts_with("//"));
+            assert!(
+                !code.clone().any(|line| line.contains(word)),
+                "{}: {word}",
+                path.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn no_table_is_reached_by_a_scan() {
+    let text = std::fs::read_to_string(workspace().join("template.yaml")).unwrap();
+    assert!(
+        !text.contains("dynamodb:Scan") && !text.contains("dynamodb:*"),
+        "no scan is granted"
+    );
+}
+
+#[tokio::test]
+async fn every_route_of_the_template_is_served_by_its_function() {
+    let world = World::new().await;
+    for route in template().routes {
+        let path = route.path.replace("{id}", "x").replace("{number}", "1001");
+        let method = if route.method == "ANY" {
+            "GET"
+        } else {
+            &route.method
+        };
+        let answer = world.request(method.parse().unwrap(), &path, &[], "").await;
+        let known = answer.status < 500
+            && answer
+                .json()
+                .get("message")
+                .is_none_or(|_| path.contains("webhooks"));
+        assert!(known, "{} {}: {answer:?}", route.method, route.path);
+    }
+}
