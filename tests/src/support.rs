@@ -15,6 +15,17 @@ pub(crate) struct World {
     pub(crate) client: Client,
 }
 
+/// A test that fails shows what the functions had to say.
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for line in self.stack.logs().lines() {
+                eprintln!("{line}");
+            }
+        }
+    }
+}
+
 /// An answer, read whole.
 #[derive(Debug)]
 pub(crate) struct Answer {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use tokio::net::TcpListener;
 use tokio::sync::OnceCell;
 use tokio::task::AbortHandle;
@@ -189,9 +189,18 @@ impl Drop for Stack {
     }
 }
 
+/// One attempt for each process: what does not compile now will not in a moment.
 async fn built_binaries() -> Result<&'static BTreeMap<String, PathBuf>> {
-    static BINARIES: OnceCell<BTreeMap<String, PathBuf>> = OnceCell::const_new();
-    BINARIES.get_or_try_init(|| binaries::build(workspace())).await
+    static BINARIES: OnceCell<Result<BTreeMap<String, PathBuf>, String>> = OnceCell::const_new();
+    BINARIES
+        .get_or_init(async || {
+            binaries::build(workspace())
+                .await
+                .map_err(|error| format!("{error:#}"))
+        })
+        .await
+        .as_ref()
+        .map_err(|error| anyhow!("{error}"))
 }
 
 /// The root of the repository.

@@ -1,6 +1,6 @@
 //! The delivery log: every attempt, and the bodies that became no call.
 //!
-//! | bucket | id | what |
+//! | pk | sk | what |
 //! |---|---|---|
 //! | `<month>#<shard>` | delivery id | an entry of the log |
 //! | delivery id | `body#<chunk>` | a kept body, compressed |
@@ -191,8 +191,8 @@ impl DeliveryStore {
                 .client
                 .put_item()
                 .table_name(&self.table)
-                .item("bucket", text(delivery.id.as_str()))
-                .item("id", text(format!("body#{index:03}")))
+                .item("pk", text(delivery.id.as_str()))
+                .item("sk", text(format!("body#{index:03}")))
                 .item("zstd", AttributeValue::B(Blob::new(chunk)));
             let put = match &expires_at {
                 Some(expires_at) => put.item("expires_at", expires_at.clone()),
@@ -221,8 +221,8 @@ impl DeliveryStore {
             .client
             .get_item()
             .table_name(&self.table)
-            .key("bucket", text(bucket))
-            .key("id", text(id.as_str()))
+            .key("pk", text(bucket))
+            .key("sk", text(id.as_str()))
             .send()
             .await
             .map_err(|error| failure("reading the delivery log", error))?;
@@ -245,7 +245,7 @@ impl DeliveryStore {
             .client
             .query()
             .table_name(&self.table)
-            .key_condition_expression("bucket = :id AND begins_with(id, :body)")
+            .key_condition_expression("pk = :id AND begins_with(sk, :body)")
             .expression_attribute_values(":id", text(delivery.id.as_str()))
             .expression_attribute_values(":body", text("body#"))
             .into_paginator()
@@ -289,7 +289,7 @@ impl DeliveryStore {
             while let Some(found) = shards.join_next().await {
                 of_month.extend(found.map_err(|error| Error::internal("listing deliveries", error))??);
             }
-            of_month.sort_by(|a, b| b.id.cmp(&a.id));
+            of_month.sort_by(|a, b| b.sk.cmp(&a.sk));
             items.extend(of_month);
             if items.len() > limit {
                 break;
@@ -298,7 +298,7 @@ impl DeliveryStore {
         let more = items.len() > limit;
         items.truncate(limit);
         let next_cursor = match items.last() {
-            Some(last) if more => Some(cursor::encode(LIST, last.id.as_str())),
+            Some(last) if more => Some(cursor::encode(LIST, last.sk.as_str())),
             _ => None,
         };
         let entries = items
@@ -326,9 +326,9 @@ impl DeliveryStore {
             .scan_index_forward(false);
         query = match after {
             Some(after) => query
-                .key_condition_expression("bucket = :bucket AND id < :after")
+                .key_condition_expression("pk = :bucket AND sk < :after")
                 .expression_attribute_values(":after", text(after)),
-            None => query.key_condition_expression("bucket = :bucket"),
+            None => query.key_condition_expression("pk = :bucket"),
         };
         let mut found = query.into_paginator().items().send();
         let mut items = Vec::new();
@@ -384,8 +384,8 @@ struct ChunkItem {
 
 #[derive(Serialize, Deserialize)]
 struct EntryItem {
-    bucket: String,
-    id: DeliveryId,
+    pk: String,
+    sk: DeliveryId,
     received_at: Timestamp,
     client_ip: std::net::IpAddr,
     status: u16,
@@ -411,8 +411,8 @@ impl EntryItem {
             .bucket()
             .ok_or_else(|| Error::unexpected("a delivery id without a time"))?;
         Ok(Self {
-            bucket,
-            id: delivery.id.clone(),
+            pk: bucket,
+            sk: delivery.id.clone(),
             received_at: delivery.received_at,
             client_ip: delivery.client_ip,
             status: delivery.status,
@@ -437,9 +437,9 @@ impl EntryItem {
     fn into_delivery(self) -> Result<Delivery, Error> {
         let mut body_sha256 = [0; 32];
         hex::decode_to_slice(&self.body_sha256, &mut body_sha256)
-            .map_err(|error| Error::internal(format!("reading delivery {}", self.id.as_str()), error))?;
+            .map_err(|error| Error::internal(format!("reading delivery {}", self.sk.as_str()), error))?;
         Ok(Delivery {
-            id: self.id,
+            id: self.sk,
             received_at: self.received_at,
             client_ip: self.client_ip,
             status: self.status,
