@@ -51,7 +51,7 @@ async fn a_new_phone_call_costs_at_most_nine_write_units() {
     world.stack.dynamodb().record();
     world.deliver_ok(event("webhook/phone_inbound_twilio.json")).await;
     let requests = world.stack.dynamodb().recorded();
-    println!(
+    eprintln!(
         "new call: {} write, {} read units",
         write_units(&requests),
         read_units(&requests)
@@ -70,7 +70,7 @@ async fn a_duplicate_costs_at_most_three_write_units() {
         "duplicate"
     );
     let requests = world.stack.dynamodb().recorded();
-    println!(
+    eprintln!(
         "duplicate: {} write, {} read units",
         write_units(&requests),
         read_units(&requests)
@@ -94,7 +94,7 @@ async fn a_refused_delivery_costs_at_most_two_write_units() {
         401
     );
     let requests = world.stack.dynamodb().recorded();
-    println!("refused: {} write units", write_units(&requests));
+    eprintln!("refused: {} write units", write_units(&requests));
     assert!(write_units(&requests) <= 2.0, "{requests:#?}");
 }
 
@@ -127,7 +127,7 @@ async fn a_page_of_25_calls_costs_at_most_four_read_units() {
         world.stack.dynamodb().record();
         world.get(path).await.expect(200);
         let requests = world.stack.dynamodb().recorded();
-        println!("{path}: {} read units", read_units(&requests));
+        eprintln!("{path}: {} read units", read_units(&requests));
         assert!(read_units(&requests) <= 4.0, "{requests:#?}");
         assert!(requests.iter().all(|request| request.operation != "Scan"));
     }

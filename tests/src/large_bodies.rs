@@ -1,5 +1,6 @@
 //! Long calls are stored whole; what cannot pass is refused clearly.
 
+use local::dynamodb::Fault;
 use serde_json::{Value, json};
 
 use crate::support::{World, phone_call};
@@ -87,6 +88,32 @@ async fn a_transcript_that_does_not_pass_the_gateway_is_omitted_and_paged() {
         }
         cursor = format!("&cursor={}", answer["next_cursor"].as_str().unwrap());
     }
+}
+
+#[tokio::test]
+async fn a_large_body_that_was_half_written_is_completed_by_the_next_attempt() {
+    let world = World::new().await;
+    let body = long_call("conv_long", 1_500_000, 60);
+    for broken in ["#000", "#001"] {
+        world.stack.dynamodb().inject(move |request| {
+            let hit = request.operation == "PutItem" && request.key("part").ends_with(broken);
+            hit.then_some(Fault::InternalError)
+        });
+        assert_eq!(
+            world.deliver(body.clone()).await.error(),
+            (503, "unavailable".to_owned())
+        );
+        // Its facts may be here already; its body is not, and nobody is told half of it.
+        for call in world.calls("").await {
+            assert_eq!(call["id"], "conv_long");
+            assert_eq!(world.call("conv_long").await["transcript"], json!([]));
+            assert_eq!(world.get("/api/calls/conv_long/raw").await.error().0, 404);
+        }
+    }
+    world.stack.dynamodb().heal();
+    assert_eq!(world.deliver_ok(body.clone()).await, "stored");
+    assert!(world.get("/api/calls/conv_long/raw").await.body == body);
+    assert_eq!(world.deliver_ok(body).await, "duplicate");
 }
 
 #[tokio::test]
