@@ -66,7 +66,7 @@ pub enum Status {
 
 /// What lists show of an attribution.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Credit {
+pub struct RuleResult {
     /// Where the call stands.
     pub status: Status,
     /// The campaign, of an attributed call.
@@ -82,13 +82,13 @@ pub struct Credit {
 impl Attribution {
     /// What lists show of it, as decided at an instant.
     #[must_use]
-    pub fn credit(&self, at: Timestamp) -> Credit {
+    pub fn rule_result(&self, at: Timestamp) -> RuleResult {
         let (status, named) = match self {
             Self::Unattributed => (Status::Unattributed, None),
             Self::Attributed(candidate) => (Status::Attributed, Some(candidate)),
             Self::Ambiguous(_) => (Status::Ambiguous, None),
         };
-        Credit {
+        RuleResult {
             status,
             campaign_id: named.map(|candidate| candidate.campaign_id.clone()),
             method: named.map(|candidate| candidate.method),

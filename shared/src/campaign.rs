@@ -151,11 +151,11 @@ impl NumberHistory {
 
     /// The history with the number assigned as asked.
     ///
-    /// What the same campaign had during that time is replaced, so that asking
-    /// twice changes nothing and an end can be set or lifted. Without `from`, a
-    /// campaign that has the number now keeps its start. With `take_over`, the
-    /// campaign that has the number at `from` has it until then; it is never
-    /// taken from one that would get it only later.
+    /// A campaign that has the number at `from` already goes on having it, so
+    /// that asking twice changes nothing, an end can be set or lifted, and no
+    /// history is lost; what it would get later is replaced. With `take_over`,
+    /// another campaign that has the number at `from` has it until then; it is
+    /// never taken from one that would get it only later.
     ///
     /// # Errors
     /// [`AssignNumberError`]; nothing is changed then.
@@ -166,13 +166,14 @@ impl NumberHistory {
             to,
             take_over,
         } = wanted;
-        let from = from.unwrap_or_else(|| match self.at(now) {
-            Some(current) if current.campaign_id == campaign_id => current.from,
-            _ => now,
-        });
+        let from = from.unwrap_or(now);
         if to.is_some_and(|to| to <= from) {
             return Err(AssignNumberError::EndsBeforeStart);
         }
+        let from = match self.at(from) {
+            Some(current) if current.campaign_id == campaign_id => current.from,
+            _ => from,
+        };
         let new = NumberAssignment {
             campaign_id,
             from,
@@ -290,8 +291,16 @@ mod tests {
             )
             .unwrap();
         assert_eq!(once, twice);
-        let ended = assign(&once, 'a', Some(15), Some(18), false).unwrap();
-        assert_eq!(spans(&ended), [('a', day(15), Some(day(18)))]);
+        for from in [15, 16] {
+            let ended = assign(&once, 'a', Some(from), Some(18), false).unwrap();
+            assert_eq!(
+                spans(&ended),
+                [('a', day(15), Some(day(18)))],
+                "what it had before stays"
+            );
+        }
+        let earlier = assign(&once, 'a', Some(1), None, false).unwrap();
+        assert_eq!(spans(&earlier), [('a', day(1), None)]);
     }
 
     #[test]

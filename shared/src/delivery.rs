@@ -10,10 +10,8 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use crate::call::{Call, CallId};
-use crate::conversation::{
-    Conversation, FlatConversation, InitiationFailure, NoConversationId, Number, Text, Traces, lenient,
-    read_object,
-};
+use crate::conversation::{Conversation, FlatConversation, InitiationFailure, NoConversationId, Traces};
+use crate::lenient::{Number, Text, lenient, read_object};
 use crate::phone_number::Country;
 
 /// How far ahead of our clock a signature may be.
@@ -70,6 +68,7 @@ pub enum SignatureError {
 pub struct VerifiedDelivery<'a> {
     body: &'a [u8],
     signed_at: Timestamp,
+    is_signed: bool,
     sha256: [u8; 32],
 }
 
@@ -97,9 +96,11 @@ impl<'a> VerifiedDelivery<'a> {
             .and_then(|seconds| Timestamp::from_second(seconds).ok())
             .ok_or(SignatureError::Invalid)?;
         let genuine = secrets.0.iter().any(|secret| {
+            // The body is hashed once for each secret, however many signatures there are.
+            let mac = mac(secret, signed_text, body);
             signatures
                 .iter()
-                .any(|signature| matches(secret, signed_text, body, signature))
+                .any(|signature| mac.clone().verify_slice(signature).is_ok())
         });
         if !genuine {
             return Err(SignatureError::Invalid);
@@ -108,7 +109,7 @@ impl<'a> VerifiedDelivery<'a> {
         if age > max_age || age < -MAX_AHEAD {
             return Err(SignatureError::Stale);
         }
-        Ok(Self::checked(body, signed_at))
+        Ok(Self::checked(body, signed_at, true))
     }
 
     /// Takes a body without a signature, as if signed now.
@@ -116,13 +117,14 @@ impl<'a> VerifiedDelivery<'a> {
     /// Only for the explicit setting that accepts unsigned deliveries.
     #[must_use]
     pub fn unsigned(body: &'a [u8], now: Timestamp) -> Self {
-        Self::checked(body, now)
+        Self::checked(body, now, false)
     }
 
-    fn checked(body: &'a [u8], signed_at: Timestamp) -> Self {
+    fn checked(body: &'a [u8], signed_at: Timestamp, is_signed: bool) -> Self {
         Self {
             body,
             signed_at,
+            is_signed,
             sha256: Sha256::digest(body).into(),
         }
     }
@@ -131,6 +133,12 @@ impl<'a> VerifiedDelivery<'a> {
     #[must_use]
     pub fn body(&self) -> &'a [u8] {
         self.body
+    }
+
+    /// Whether a signature was checked, rather than done without.
+    #[must_use]
+    pub fn is_signed(&self) -> bool {
+        self.is_signed
     }
 
     /// SHA-256 of the raw bytes.
@@ -145,6 +153,7 @@ impl<'a> VerifiedDelivery<'a> {
     /// Why it can't be understood; it is to be kept all the same.
     pub fn read(&self, country: Option<Country>) -> Result<Event, Unparsed> {
         let text = std::str::from_utf8(self.body).map_err(|_| Unparsed::without_kind("not_utf8"))?;
+        let text = text.trim_start_matches('\u{feff}');
         let envelope: Envelope<'_> = read_object(text).map_err(|error| {
             Unparsed::without_kind(if error.is_data() {
                 "not_an_object"
@@ -152,48 +161,46 @@ impl<'a> VerifiedDelivery<'a> {
                 "not_json"
             })
         })?;
+        let data = envelope.data.map_or("null", RawValue::get);
         // Every version needs a place in time; without one of its own it takes the signature's.
-        let event_at = envelope
+        let mut version_at = envelope
             .event_timestamp
             .and_then(Number::into_instant)
             .unwrap_or(self.signed_at);
-        let data = envelope.data.map_or("null", RawValue::get);
-
-        let (kind, call) = match (envelope.kind, envelope.event) {
+        let (kind, call) = match (&envelope.kind, &envelope.event) {
             (Some(kind), _) => {
-                let kind = kind.as_str();
-                let call = match kind {
+                let call = match kind.as_str() {
                     "post_call_transcription" => read_call(data, |conversation: Conversation<'_>| {
-                        conversation.into_call(event_at, country)
+                        conversation.into_call(version_at, country)
                     }),
                     "post_call_transcription_otel" => {
-                        read_call(data, |traces: Traces| traces.into_call(event_at))
+                        read_call(data, |traces: Traces| traces.into_call(version_at))
                     }
                     "call_initiation_failure" => read_call(data, |failure: InitiationFailure| {
-                        failure.into_call(event_at, country)
+                        failure.into_call(version_at, country)
                     }),
                     "post_call_audio" => return Ok(Event::no_call(kind, data, false)),
                     _ => return Ok(Event::no_call(kind, data, true)),
                 };
-                (column(kind), call)
+                (kind, call)
             }
             (None, Some(event)) if event.as_str() == "conversation.ended" => {
-                let call = read_call(text, |flat: FlatConversation| {
-                    flat.into_call(self.signed_at, country)
-                });
-                (column(event.as_str()), call)
+                // Whoever posts this form tells no time of its own making.
+                version_at = self.signed_at;
+                let call = read_call(text, |flat: FlatConversation| flat.into_call(version_at, country));
+                (event, call)
             }
-            (None, Some(event)) => return Ok(Event::no_call(event.as_str(), text, true)),
+            (None, Some(event)) => return Ok(Event::no_call(event, text, true)),
             (None, None) => return Err(Unparsed::without_kind("no_type")),
         };
         match call {
             Ok(call) => Ok(Event::Call {
-                kind,
-                version_at: event_at,
+                kind: column(kind),
+                version_at,
                 call: Box::new(call),
             }),
             Err(reason) => Err(Unparsed {
-                kind: Some(kind),
+                kind: Some(column(kind)),
                 reason,
             }),
         }
@@ -225,7 +232,7 @@ pub enum Event {
 }
 
 impl Event {
-    fn no_call(kind: &str, data: &str, keep_body: bool) -> Self {
+    fn no_call(kind: &Text, data: &str, keep_body: bool) -> Self {
         Self::NoCall {
             kind: column(kind),
             conversation_id: read_object::<Named>(data)
@@ -278,7 +285,8 @@ fn read_call<'a, T: Deserialize<'a>>(
 }
 
 /// A kind as a column of the log: at most 64 bytes.
-fn column(kind: &str) -> String {
+fn column(kind: &Text) -> String {
+    let kind = kind.as_str();
     kind[..kind.floor_char_boundary(64)].to_owned()
 }
 
@@ -316,14 +324,13 @@ fn lower_hex(text: &str) -> Option<[u8; 32]> {
     Some(bytes)
 }
 
-fn matches(secret: &str, signed_at: &str, body: &[u8], signature: &[u8; 32]) -> bool {
-    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.as_bytes()) else {
-        return false;
-    };
-    mac.update(signed_at.as_bytes());
-    mac.update(b".");
-    mac.update(body);
-    mac.verify_slice(signature).is_ok()
+#[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
+fn mac(secret: &str, signed_at: &str, body: &[u8]) -> Hmac<Sha256> {
+    Hmac::<Sha256>::new_from_slice(secret.as_bytes())
+        .expect("a key of any length")
+        .chain_update(signed_at)
+        .chain_update(".")
+        .chain_update(body)
 }
 
 #[cfg(test)]
@@ -512,6 +519,16 @@ mod tests {
         assert_eq!(version(r#""event_timestamp":1700000000,"#), 1_700_000_000_000);
         assert_eq!(version(r#""event_timestamp":"1700000000","#), 1_700_000_000_000);
         assert_eq!(version(r#""event_timestamp":1700000000.5,"#), 1_700_000_000_500);
+        let flat =
+            br#"{"event":"conversation.ended","conversation_id":"conv_1","event_timestamp":4102444800}"#;
+        let Ok(Event::Call { version_at, .. }) = read(flat) else {
+            panic!("the flat form");
+        };
+        assert_eq!(
+            version_at.as_second(),
+            NOW,
+            "the flat form has no time of its own"
+        );
         for useless in ["", r#""event_timestamp":null,"#, r#""event_timestamp":"soon","#] {
             assert_eq!(version(useless), NOW * 1000, "{useless}");
         }

@@ -289,12 +289,12 @@ pub fn error_answer(error: &Error, request_id: &str) -> Response<Body> {
             None,
         ),
     };
-    refusal(status, code, &message, field, request_id)
+    error_response(status, code, &message, field, request_id)
 }
 
 /// The body of every error: `{"error":{"code","message","field"?,"request_id"}}`.
 #[must_use]
-pub fn refusal(
+pub fn error_response(
     status: StatusCode,
     code: &str,
     message: &str,

@@ -32,7 +32,7 @@ pub enum Taken {
     Stored,
     /// The call has newer facts.
     Updated,
-    /// These bytes were here before; nothing changes.
+    /// These bytes were here before; the call does not change.
     Duplicate,
     /// Newer facts are here already; the body is kept.
     Older,
@@ -111,10 +111,19 @@ impl Ingest {
             Some(_) if has_body => Taken::Duplicate,
             Some(_) => Taken::Older,
         };
-        let newer = head.as_ref().is_none_or(|head| head.version < *version);
+        let head = match head {
+            Some(head) if head.version >= *version => None,
+            // The same facts, said again later: only their place in time moves.
+            Some(head) if head.version.sha256 == version.sha256 => Some(Head {
+                version: *version,
+                revision: head.revision + 1,
+                ..head
+            }),
+            older => Some(new_head(arrival, older, &candidates)),
+        };
         Ok(Plan {
             taken,
-            head: newer.then(|| new_head(arrival, head, &candidates)),
+            head,
             body: !has_body,
             month: !lists_month,
         })
@@ -167,7 +176,7 @@ fn new_head(arrival: &Arrival<'_>, old: Option<Head>, candidates: &Candidates) -
     Head {
         record: CallRecord {
             call: arrival.call.clone(),
-            credit: attribution.credit(arrival.at),
+            rule_result: attribution.rule_result(arrival.at),
             arrived_by,
             received_at,
             updated_at: arrival.at,

@@ -10,6 +10,7 @@ pub mod delivery;
 pub mod error;
 pub mod http;
 pub mod ingest;
+mod lenient;
 pub mod phone_number;
 pub mod runtime;
 pub mod store;

@@ -14,6 +14,7 @@ use lambda_http::{Body, Request, service_fn};
 
 use crate::error::Error;
 use crate::http::{Context, error_answer};
+use crate::phone_number::Country;
 
 /// A setting that is missing or not what it should be.
 #[derive(Debug)]
@@ -74,6 +75,16 @@ pub fn list_setting<T: FromStr<Err: fmt::Display>>(name: &'static str) -> Result
             })
         })
         .collect()
+}
+
+/// The country of `DEFAULT_COUNTRY`. One that does not exist is reported and
+/// counts as none: national numbers then stay as received, but no call is lost.
+#[must_use]
+pub fn default_country() -> Option<Country> {
+    optional_setting("DEFAULT_COUNTRY").unwrap_or_else(|error| {
+        tracing::error!(%error, "national phone numbers will not be understood");
+        None
+    })
 }
 
 /// Logging as Lambda's `LoggingConfig` asks for it.

@@ -117,10 +117,18 @@ async fn a_delivery_takes_two_sequential_round_trips() {
 #[tokio::test]
 async fn a_page_of_25_calls_costs_at_most_four_read_units() {
     let world = settled_world().await;
+    // Three campaigns on a page: each name is a read of its own.
+    for number in ["+16125550143", "+16125550144"] {
+        let campaign = world.campaign("Another").await;
+        let ever = json!({ "from": "2020-01-01T00:00:00Z" });
+        world.assign(&campaign, number, &ever).await.expect(200);
+    }
     for index in 0..30 {
         let body = String::from_utf8(event("webhook/phone_inbound_twilio.json")).unwrap();
         let id = format!("conv_edaakjhb57yhmdwecgv6e0bfje{index:02}");
-        let body = body.replace("conv_edaakjhb57yhmdwecgv6e0bfjemh", &id);
+        let body = body
+            .replace("conv_edaakjhb57yhmdwecgv6e0bfjemh", &id)
+            .replace("+16125550142", &format!("+1612555014{}", 2 + index % 3));
         world.deliver_ok(body).await;
     }
     for path in ["/api/calls", "/api/calls?attribution=unattributed"] {

@@ -92,6 +92,40 @@ async fn calls_are_filtered_by_campaign_and_standing() {
 }
 
 #[tokio::test]
+async fn a_page_that_finds_too_little_goes_on_by_its_cursor() {
+    let world = World::new().await;
+    let (old, new) = (world.campaign("Old").await, world.campaign("New").await);
+    let ever = json!({ "from": "1990-01-01T00:00:00Z" });
+    world.assign(&old, "1000", &ever).await.expect(200);
+    world.assign(&new, "1001", &ever).await.expect(200);
+    // One call in each of 60 months, the oldest for one campaign, the rest for another.
+    for index in 0..60 {
+        let start = format!("{}-{:02}-15T10:00:00Z", 2026 - index / 12, 12 - index % 12);
+        let mut body = phone_call(&format!("conv_{index:02}"), &start, "2026-12-20T10:05:00Z");
+        let called = if index == 59 { "1000" } else { "1001" };
+        body["data"]["metadata"]["phone_call"]["agent_number"] = json!(called);
+        world.deliver_ok(body.to_string()).await;
+    }
+    world.stack.dynamodb().record();
+    let first = world
+        .get(&format!("/api/calls?campaign_id={old}"))
+        .await
+        .expect(200);
+    assert_eq!(
+        first["calls"],
+        json!([]),
+        "the budget of one page ends before that month"
+    );
+    assert!(first["next_cursor"].is_string());
+    assert!(world.stack.dynamodb().recorded().len() <= 42);
+    assert_eq!(
+        ids(&world.calls(&format!("campaign_id={old}")).await),
+        ["conv_59"]
+    );
+    assert_eq!(world.calls(&format!("campaign_id={new}")).await.len(), 59);
+}
+
+#[tokio::test]
 async fn calls_that_come_in_between_move_nothing() {
     let world = World::new().await;
     let before = forty_calls(&world).await;
@@ -137,6 +171,11 @@ async fn bad_parameters_are_refused_by_name() {
         (format!("cursor={altered}"), "invalid_cursor", "cursor"),
         (
             format!("cursor={}", &cursor[..cursor.len() - 1]),
+            "invalid_cursor",
+            "cursor",
+        ),
+        (
+            format!("campaign_id=cmp_00000000000000000000000000000000&attribution=ambiguous&cursor={cursor}"),
             "invalid_cursor",
             "cursor",
         ),

@@ -231,12 +231,14 @@ async fn events_that_touch_no_call_are_ignored_and_kept_in_the_log_but_for_audio
 async fn what_cannot_be_understood_is_answered_200_and_kept() {
     let world = World::new().await;
     let nested = "[".repeat(100_000);
+    let with_mark = b"\xef\xbb\xbfnot json";
     let without_id = br#"{"type":"post_call_transcription","data":{"agent_id":"a"}}"#;
-    let bodies: [(&[u8], &str); 8] = [
+    let bodies: [(&[u8], &str); 9] = [
         (b"[]", "not_an_object"),
         (b"\"x\"", "not_an_object"),
         (b"null", "not_an_object"),
         (b"not json", "not_json"),
+        (with_mark, "not_json"),
         (b"{}", "no_type"),
         (b"{\"type\":\"\xff\xfe\"}", "not_utf8"),
         (nested.as_bytes(), "not_json"),
@@ -383,7 +385,17 @@ async fn the_flat_form_counts_as_of_its_signature() {
     assert_eq!(deliver(50, longer.as_bytes()).await, "updated");
     assert_eq!(world.call("conv_flat_01").await["duration_seconds"], 43);
     assert_eq!(deliver(60, &body).await, "duplicate");
-    assert_eq!(world.call("conv_flat_01").await["duration_seconds"], 43);
+    let before = world.call("conv_flat_01").await;
+    assert_eq!(before["duration_seconds"], 43);
+
+    // Said again later, the same facts keep their place against anything in between.
+    assert_eq!(deliver(10, longer.as_bytes()).await, "duplicate");
+    assert_eq!(deliver(30, &body).await, "duplicate");
+    assert_eq!(
+        world.call("conv_flat_01").await,
+        before,
+        "and the call does not change"
+    );
 }
 
 #[tokio::test]

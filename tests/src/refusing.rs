@@ -17,7 +17,8 @@ fn code(status: u16, code: &str) -> (u16, String) {
 async fn every_bad_signature_is_refused() {
     let world = World::new().await;
     let body = event("webhook/phone_inbound_twilio.json");
-    let now = world.stack.clock().now();
+    let now: jiff::Timestamp = "2026-11-22T10:00:00Z".parse().unwrap();
+    world.stack.clock().set(now);
     let at = |seconds: i64| {
         let time = jiff::Timestamp::from_second(now.as_second() + seconds).unwrap();
         signature(DEFAULT_WEBHOOK_SECRET, time, &body)
@@ -226,7 +227,60 @@ async fn while_secrets_are_out_of_reach_deliveries_wait_and_known_ones_go_on() {
     assert_eq!(world.deliver_ok(body.clone()).await, "stored");
     world.stack.secrets().set_broken(true);
     world.stack.clock().advance(jiff::SignedDuration::from_secs(120));
-    assert_eq!(world.deliver_ok(body).await, "duplicate");
+    assert_eq!(world.deliver_ok(body.clone()).await, "duplicate");
+
+    // A secret that could not be learned of is no reason to turn a delivery away for good.
+    let newer = signature("wsec_rotated", world.stack.clock().now(), &body);
+    let answer = world.post(&[JSON, (SIGNATURE_HEADER, &newer)], body).await;
+    assert_eq!(answer.error(), code(503, "unavailable"));
+    let entry = &world.deliveries().await[0];
+    assert_eq!(
+        (&entry["result"], &entry["reason"]),
+        (&json!("failed"), &json!("unavailable"))
+    );
+}
+
+#[tokio::test]
+async fn an_address_that_is_not_listed_may_try_again_while_secrets_are_out_of_reach() {
+    let listed = Options::default().parameter("ElevenLabsWebhookIpWhitelist", "34.67.146.145");
+    let world = World::with(listed).await;
+    let body = event("webhook/phone_inbound_twilio.json");
+    world.stack.secrets().set_broken(true);
+    assert_eq!(
+        world.deliver(body.clone()).await.error(),
+        code(503, "unavailable")
+    );
+    world.stack.secrets().set_broken(false);
+    world.stack.clock().advance(jiff::SignedDuration::from_secs(5));
+    assert_eq!(
+        world.deliver(body).await.error(),
+        code(403, "address_not_allowed")
+    );
+    assert_eq!(world.deliveries().await[0]["body_kept"], true);
+}
+
+#[tokio::test]
+async fn an_unsigned_delivery_from_an_address_that_is_not_listed_is_not_kept() {
+    let options = Options::default()
+        .parameter("AllowUnsignedDeliveries", "true")
+        .parameter("ElevenLabsWebhookIpWhitelist", "34.67.146.145");
+    let world = World::with(options).await;
+    let answer = world
+        .post(&[JSON], event("webhook/phone_inbound_twilio.json"))
+        .await;
+    assert_eq!(answer.error(), code(403, "address_not_allowed"));
+    assert_eq!(world.deliveries().await[0]["body_kept"], false);
+}
+
+#[tokio::test]
+async fn a_country_that_does_not_exist_costs_no_call() {
+    let world = World::with(Options::default().parameter("DefaultCountry", "UK")).await;
+    assert_eq!(
+        world.deliver_ok(event("webhook/phone_inbound_exotel.json")).await,
+        "stored"
+    );
+    let call = world.get("/api/calls/conv_inbound_exotel_01").await.expect(200);
+    assert_eq!(call["tracking_number"], "08044319240");
 }
 
 #[tokio::test]

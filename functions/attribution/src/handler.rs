@@ -11,7 +11,7 @@ use shared::campaign::{AssignNumber, Campaign, CampaignId, CampaignStatus};
 use shared::error::Error;
 use shared::http::{Context, Query, json_answer, path_parameter, read_json};
 use shared::phone_number::{Country, PhoneNumber};
-use shared::runtime::{aws, optional_setting, setting};
+use shared::runtime::{aws, default_country, setting};
 use shared::store::campaigns::{CampaignRecord, CampaignStore};
 
 const MAX_NAME_CHARACTERS: usize = 200;
@@ -28,7 +28,7 @@ impl State {
         let dynamodb = aws_sdk_dynamodb::Client::new(&aws().await);
         Ok(Self {
             campaigns: CampaignStore::new(dynamodb, setting("CAMPAIGNS_TABLE")?),
-            country: optional_setting("DEFAULT_COUNTRY")?,
+            country: default_country(),
         })
     }
 }

@@ -72,7 +72,10 @@ impl State {
             (None, None) => CallFilter::All,
             (None, Some(status)) => CallFilter::Status(status),
             (Some(campaign), None | Some(Status::Attributed)) => CallFilter::Campaign(campaign),
-            // A call without one campaign is not a campaign's.
+            // A call without one campaign is not a campaign's: one empty page, and no cursor ever.
+            (Some(_), Some(Status::Unattributed | Status::Ambiguous)) if cursor.is_some() => {
+                return Err(cursor::invalid());
+            }
             (Some(_), Some(Status::Unattributed | Status::Ambiguous)) => {
                 return json_answer(StatusCode::OK, &json!({ "calls": [], "next_cursor": null }));
             }
@@ -187,7 +190,7 @@ impl State {
 }
 
 fn campaign_of(record: &CallRecord) -> Option<CampaignId> {
-    record.credit.campaign_id.clone()
+    record.rule_result.campaign_id.clone()
 }
 
 /// An id that is none is the id of nothing.
@@ -197,9 +200,10 @@ fn delivery_id(request: &Request) -> Result<DeliveryId, Error> {
 
 /// A body byte for byte; what is no text is not said to be JSON.
 fn raw_answer(headers: &HeaderMap, body: Vec<u8>) -> Result<Response<Body>, Error> {
+    // Text loses a byte-order mark on its way through the frame around the function.
     let content_type = match std::str::from_utf8(&body) {
-        Ok(_) => "application/json",
-        Err(_) => "application/octet-stream",
+        Ok(text) if !text.starts_with('\u{feff}') => "application/json",
+        _ => "application/octet-stream",
     };
     large_answer(headers, content_type, body)?.ok_or_else(needs_compression)
 }

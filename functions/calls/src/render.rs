@@ -80,7 +80,9 @@ pub struct DetailedCall<'a> {
 
 impl<'a> Call<'a> {
     pub fn new(record: &'a CallRecord, names: &'a CampaignNames) -> Self {
-        let CallRecord { call, credit, .. } = record;
+        let CallRecord {
+            call, rule_result, ..
+        } = record;
         Self {
             id: &call.id,
             agent_id: call.agent_id.as_deref(),
@@ -96,12 +98,12 @@ impl<'a> Call<'a> {
             language: call.language.as_deref(),
             conversion: call.automatic_conversion(),
             attribution: Attribution {
-                status: credit.status,
-                campaign_id: credit.campaign_id.as_ref(),
-                campaign_name: credit.campaign_id.as_ref().and_then(|id| name(names, id)),
-                method: credit.method,
+                status: rule_result.status,
+                campaign_id: rule_result.campaign_id.as_ref(),
+                campaign_name: rule_result.campaign_id.as_ref().and_then(|id| name(names, id)),
+                method: rule_result.method,
                 by: "automatic",
-                at: credit.at,
+                at: rule_result.at,
                 why: None,
             },
             has_transcript: call.has_transcript,

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use lambda_http::http::{HeaderMap, Method, Response, StatusCode, header};
@@ -10,12 +10,12 @@ use lambda_http::{Body, Request};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use shared::call::{ArrivedBy, CallId};
-use shared::delivery::{Event, SignatureError, SigningSecrets, Unparsed, VerifiedDelivery};
+use shared::delivery::{Event, SignatureError, Unparsed, VerifiedDelivery};
 use shared::error::Error;
 use shared::http::{Context, json_answer};
 use shared::ingest::{Arrival, Ingest, Taken};
 use shared::phone_number::Country;
-use shared::runtime::{aws, list_setting, optional_setting, setting};
+use shared::runtime::{aws, default_country, list_setting, setting};
 use shared::store::calls::{CallStore, Version};
 use shared::store::campaigns::CampaignStore;
 use shared::store::deliveries::{Delivery, DeliveryId, DeliveryResult, DeliveryStore, KeptBody};
@@ -25,8 +25,9 @@ use crate::client_address::{AddressRange, ClientIpHeader, client_address, contai
 use crate::refusals::{Refusal, RefusalLimiter, Standing, seconds_left_in_minute};
 use crate::secrets::SecretCache;
 
-/// The largest body, decoded; Lambda itself takes no larger event.
-const MAX_BODY_BYTES: usize = 6_291_456;
+/// How long storing may take in all; then the sender is to try again, which it
+/// learns before the gateway gives up.
+const DEADLINE: Duration = Duration::from_secs(15);
 const SIGNATURE_HEADER: &str = "elevenlabs-signature";
 
 /// All that outlives a request.
@@ -58,7 +59,7 @@ impl State {
             allowed_addresses: list_setting("ELEVENLABS_WEBHOOK_IP_WHITELIST")?,
             signature_max_age: SignedDuration::from_secs(setting("SIGNATURE_MAX_AGE_SECONDS")?),
             allow_unsigned,
-            country: optional_setting("DEFAULT_COUNTRY")?,
+            country: default_country(),
             secrets: SecretCache::new(
                 aws_sdk_secretsmanager::Client::new(&aws),
                 setting("WEBHOOK_SECRET_ID")?,
@@ -96,7 +97,7 @@ pub async fn handle(state: Arc<State>, request: Request, context: Context) -> Re
         state.client_ip_header,
         &state.trusted_proxies,
     );
-    let attempt = Attempt {
+    let attempt = UnverifiedDelivery {
         id: DeliveryId::new(context.received_at),
         received_at: context.received_at,
         began: Instant::now(),
@@ -109,8 +110,8 @@ pub async fn handle(state: Arc<State>, request: Request, context: Context) -> Re
     }
 }
 
-/// One POST, accepted or not.
-struct Attempt<'a> {
+/// One delivery as it came.
+struct UnverifiedDelivery<'a> {
     id: DeliveryId,
     received_at: Timestamp,
     began: Instant,
@@ -138,7 +139,7 @@ impl State {
     async fn admit<'a>(
         &self,
         request: &Request,
-        attempt: &Attempt<'a>,
+        attempt: &UnverifiedDelivery<'a>,
     ) -> Result<VerifiedDelivery<'a>, Refused<'a>> {
         if request.method() != Method::POST {
             return Err(Refusal::MethodNotAllowed.into());
@@ -146,46 +147,71 @@ impl State {
         if !is_json(request.headers()) {
             return Err(Refusal::UnsupportedMediaType.into());
         }
-        if attempt.body.len() > MAX_BODY_BYTES {
-            return Err(Refusal::TooLarge.into());
-        }
         let verified = self.verify(request.headers(), attempt).await;
         if self.allowed_addresses.is_empty() || contains(&self.allowed_addresses, attempt.client_ip) {
             return verified.map_err(Refused::from);
         }
-        Err(Refused {
-            refusal: Refusal::AddressNotAllowed,
-            genuine: verified.ok(),
-        })
+        match verified {
+            // It may be genuine: the sender is to try again, which it does not after a 403.
+            Err(refusal @ (Refusal::NotConfigured | Refusal::Unavailable)) => Err(refusal.into()),
+            verified => Err(Refused {
+                refusal: Refusal::AddressNotAllowed,
+                genuine: verified.ok().filter(VerifiedDelivery::is_signed),
+            }),
+        }
     }
 
     async fn verify<'a>(
         &self,
         headers: &HeaderMap,
-        attempt: &Attempt<'a>,
+        attempt: &UnverifiedDelivery<'a>,
     ) -> Result<VerifiedDelivery<'a>, Refusal> {
         let (body, now) = (attempt.body, attempt.received_at);
         let signature = headers.get(SIGNATURE_HEADER);
         if self.allow_unsigned && signature.is_none() {
             return Ok(VerifiedDelivery::unsigned(body, now));
         }
-        let secrets: SigningSecrets = self.secrets.get(now).await.map_err(|_| Refusal::Unavailable)?;
-        if secrets.is_empty() {
+        let known = self.secrets.get(now).await.ok_or(Refusal::Unavailable)?;
+        if known.secrets.is_empty() {
             return Err(Refusal::NotConfigured);
         }
         let signature = signature
             .map(|header| header.to_str())
             .transpose()
             .map_err(|_| Refusal::Signature(SignatureError::Invalid))?;
-        VerifiedDelivery::verify(body, signature, &secrets, self.signature_max_age, now)
-            .map_err(Refusal::Signature)
+        VerifiedDelivery::verify(body, signature, &known.secrets, self.signature_max_age, now).map_err(
+            |error| {
+                match error {
+                    // It may be signed with a secret that we could not learn of.
+                    SignatureError::Invalid if known.outdated => Refusal::Unavailable,
+                    error => Refusal::Signature(error),
+                }
+            },
+        )
     }
 
     /// Counts and logs a refusal. Neither changes it when it fails.
-    async fn refuse(&self, attempt: &Attempt<'_>, refused: Refused<'_>, request_id: &str) -> Response<Body> {
+    async fn refuse(
+        &self,
+        attempt: &UnverifiedDelivery<'_>,
+        refused: Refused<'_>,
+        request_id: &str,
+    ) -> Response<Body> {
         let Refused { mut refusal, genuine } = refused;
         if let Some(delivery) = genuine {
             return self.refuse_genuine(attempt, refusal, &delivery, request_id).await;
+        }
+        if refusal.status().is_server_error() {
+            // Our fault, not the sender's: nothing to count.
+            tracing::error!(
+                request_id,
+                reason = refusal.code(),
+                "a delivery could not be verified"
+            );
+            let mut entry = attempt.entry(refusal.status(), DeliveryResult::Failed);
+            entry.reason = Some(refusal.code().to_owned());
+            self.write_log(&entry, request_id).await;
+            return refusal.answer(request_id);
         }
         let standing = self.limiter.count(attempt.client_ip, attempt.received_at).await;
         let standing = standing.unwrap_or_else(|error| {
@@ -214,7 +240,7 @@ impl State {
     /// that a new address of the sender costs no call.
     async fn refuse_genuine(
         &self,
-        attempt: &Attempt<'_>,
+        attempt: &UnverifiedDelivery<'_>,
         refusal: Refusal,
         delivery: &VerifiedDelivery<'_>,
         request_id: &str,
@@ -238,7 +264,7 @@ impl State {
     /// Takes a verified delivery in. The answer is 200 only once it is durable.
     async fn take(
         &self,
-        attempt: &Attempt<'_>,
+        attempt: &UnverifiedDelivery<'_>,
         delivery: &VerifiedDelivery<'_>,
         request_id: &str,
     ) -> Result<Response<Body>, Error> {
@@ -298,7 +324,7 @@ impl State {
             Ok(()) => {
                 tracing::info!(
                     request_id,
-                    result = result_name(entry.result),
+                    result = entry.result.as_str(),
                     bytes = entry.bytes,
                     "took a delivery"
                 );
@@ -319,7 +345,7 @@ impl State {
 
     async fn take_call(
         &self,
-        attempt: &Attempt<'_>,
+        attempt: &UnverifiedDelivery<'_>,
         arrival: &Arrival<'_>,
         entry: &mut Delivery,
         request_id: &str,
@@ -330,20 +356,23 @@ impl State {
             (entry.result, entry.reason) = result_of(taken);
             entry
         };
-        let taken = self
-            .ingest
-            .take_in(arrival, async |taken| {
-                self.write_log(&logged(taken), request_id).await
-            })
-            .await?;
+        let storing = self.ingest.take_in(arrival, |taken| {
+            let entry = logged(taken);
+            async move { self.write_log(&entry, request_id).await }
+        });
+        let taken = within_deadline(storing).await?;
         *entry = logged(taken);
         Ok(())
     }
 
-    /// Keeps a body in the log with its entry: both, or it is not kept.
+    /// Keeps a body in the log, then its entry: an entry never promises a body
+    /// that is not there.
     async fn keep(&self, entry: &Delivery, body: &[u8]) -> Result<(), Error> {
-        tokio::try_join!(self.log.put_body(entry, body), self.log.put(entry))?;
-        Ok(())
+        within_deadline(async {
+            self.log.put_body(entry, body).await?;
+            self.log.put(entry).await
+        })
+        .await
     }
 
     /// Writes the log; where that fails, the answer stands all the same.
@@ -354,7 +383,7 @@ impl State {
     }
 }
 
-impl Attempt<'_> {
+impl UnverifiedDelivery<'_> {
     fn latency_ms(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
@@ -386,16 +415,12 @@ fn result_of(taken: Taken) -> (DeliveryResult, Option<String>) {
     }
 }
 
-fn result_name(result: DeliveryResult) -> &'static str {
-    match result {
-        DeliveryResult::Stored => "stored",
-        DeliveryResult::Updated => "updated",
-        DeliveryResult::Duplicate => "duplicate",
-        DeliveryResult::Ignored => "ignored",
-        DeliveryResult::Unparsed => "unparsed",
-        DeliveryResult::Refused => "refused",
-        DeliveryResult::Failed => "failed",
-    }
+/// Storing, or the word that it took too long; what was half written is
+/// completed by the next attempt.
+async fn within_deadline<T>(storing: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    tokio::time::timeout(DEADLINE, storing)
+        .await
+        .unwrap_or_else(|elapsed| Err(Error::unavailable("storing a delivery", elapsed)))
 }
 
 fn accepted(result: DeliveryResult, conversation_id: Option<&CallId>) -> Result<Response<Body>, Error> {

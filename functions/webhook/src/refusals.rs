@@ -9,7 +9,7 @@ use lambda_http::http::{HeaderValue, Response, StatusCode, header};
 use lambda_http::{Body, http::HeaderName};
 use shared::delivery::SignatureError;
 use shared::error::Error;
-use shared::http::refusal;
+use shared::http::error_response;
 use shared::store::rate_limits::RateLimitStore;
 
 use crate::client_address::client_name;
@@ -19,7 +19,6 @@ use crate::client_address::client_name;
 pub enum Refusal {
     MethodNotAllowed,
     UnsupportedMediaType,
-    TooLarge,
     AddressNotAllowed,
     Signature(SignatureError),
     NotConfigured,
@@ -33,7 +32,6 @@ impl Refusal {
         match self {
             Self::MethodNotAllowed => "method_not_allowed",
             Self::UnsupportedMediaType => "unsupported_media_type",
-            Self::TooLarge => "too_large",
             Self::AddressNotAllowed => "address_not_allowed",
             Self::Signature(SignatureError::Missing) => "missing_signature",
             Self::Signature(SignatureError::Invalid) => "invalid_signature",
@@ -48,7 +46,6 @@ impl Refusal {
         match self {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::AddressNotAllowed => StatusCode::FORBIDDEN,
             Self::Signature(_) => StatusCode::UNAUTHORIZED,
             // The sender tries again after a 503, and after no 4xx but 408 and 429.
@@ -61,7 +58,6 @@ impl Refusal {
         match self {
             Self::MethodNotAllowed => "post deliveries to this address",
             Self::UnsupportedMediaType => "send content-type: application/json",
-            Self::TooLarge => "the body is too large",
             Self::AddressNotAllowed => "deliveries are not accepted from this address",
             Self::Signature(SignatureError::Missing) => "sign the delivery: ElevenLabs-Signature is missing",
             Self::Signature(SignatureError::Invalid) => {
@@ -77,7 +73,7 @@ impl Refusal {
     }
 
     pub fn answer(self, request_id: &str) -> Response<Body> {
-        let mut answer = refusal(self.status(), self.code(), self.message(), None, request_id);
+        let mut answer = error_response(self.status(), self.code(), self.message(), None, request_id);
         let extra: Option<(HeaderName, HeaderValue)> = match self {
             Self::MethodNotAllowed => Some((header::ALLOW, HeaderValue::from_static("GET, POST"))),
             Self::RateLimited { retry_after_seconds } => {

@@ -20,10 +20,20 @@ pub struct SecretCache {
     cached: Mutex<Option<Cached>>,
 }
 
+/// What is known of the secrets.
+#[derive(Clone)]
+pub struct Known {
+    /// Possibly none: nothing is configured.
+    pub secrets: SigningSecrets,
+    /// Whether they could not be asked for again when they should have been.
+    pub outdated: bool,
+}
+
 struct Cached {
-    /// `None`: it could not be fetched, and never was.
-    secrets: Option<SigningSecrets>,
-    fresh_until: Timestamp,
+    /// `None`: they could not be fetched, and never were.
+    known: Option<Known>,
+    asked_at: Timestamp,
+    fresh_for: SignedDuration,
 }
 
 impl SecretCache {
@@ -35,34 +45,53 @@ impl SecretCache {
         }
     }
 
-    /// The secrets, possibly none. Where they can't be fetched, those of before
-    /// go on: a secret outlives an outage, a call may not.
-    pub async fn get(&self, now: Timestamp) -> Result<SigningSecrets, Error> {
+    /// The secrets; `None` where they are out of reach. Where they can't be
+    /// fetched again, those of before go on: a secret outlives an outage, a call
+    /// may not.
+    pub async fn get(&self, now: Timestamp) -> Option<Known> {
         let mut cached = self.cached.lock().await;
-        if let Some(Cached { secrets, fresh_until }) = &*cached
-            && now < *fresh_until
+        if let Some(Cached {
+            known,
+            asked_at,
+            fresh_for,
+        }) = &*cached
         {
-            return secrets.clone().ok_or_else(out_of_reach);
+            let age = now.duration_since(*asked_at);
+            if !age.is_negative() && age < *fresh_for {
+                return known.clone();
+            }
         }
-        let (secrets, fresh_until) = match self.fetch().await {
-            Ok(secrets) => (Some(secrets), now + FRESH),
+        let (known, fresh_for) = match self.fetch().await {
+            Ok(secrets) => (
+                Some(Known {
+                    secrets,
+                    outdated: false,
+                }),
+                FRESH,
+            ),
             Err(error) => {
                 tracing::error!(%error, "the signing secret could not be fetched");
-                (cached.take().and_then(|old| old.secrets), now + PAUSE)
+                let before = cached.take().and_then(|cached| cached.known);
+                let outdated = before.map(|known| Known {
+                    outdated: true,
+                    ..known
+                });
+                (outdated, PAUSE)
             }
         };
         *cached = Some(Cached {
-            secrets: secrets.clone(),
-            fresh_until,
+            known: known.clone(),
+            asked_at: now,
+            fresh_for,
         });
-        secrets.ok_or_else(out_of_reach)
+        known
     }
 
+    /// The current version first: whatever rotation happens in between, the
+    /// version that was current at the beginning is then among the two.
     async fn fetch(&self) -> Result<SigningSecrets, Error> {
-        let (current, previous) = tokio::try_join!(
-            self.fetch_version("AWSCURRENT"),
-            self.fetch_version("AWSPREVIOUS")
-        )?;
+        let current = self.fetch_version("AWSCURRENT").await?;
+        let previous = self.fetch_version("AWSPREVIOUS").await?;
         Ok(SigningSecrets::new(current.into_iter().chain(previous)))
     }
 
@@ -87,11 +116,4 @@ impl SecretCache {
             Err(error) => Err(Error::unavailable("fetching the signing secret", error)),
         }
     }
-}
-
-fn out_of_reach() -> Error {
-    Error::unavailable(
-        "fetching the signing secret",
-        std::io::Error::other("it could not be fetched a moment ago"),
-    )
 }

@@ -92,8 +92,9 @@ impl Gateway {
             .map_err(|_| GatewayError::TimedOut)?
             .map_err(|error| match error {
                 InvokeError::TooLarge => GatewayError::BodyTooLarge,
-                InvokeError::TimedOut => GatewayError::TimedOut,
-                InvokeError::Function(_) | InvokeError::Died(_) => GatewayError::Integration,
+                InvokeError::Function(_) | InvokeError::Died(_) | InvokeError::TimedOut => {
+                    GatewayError::Integration
+                }
             })?;
         let answer: Answer = serde_json::from_slice(&answer).map_err(|_| GatewayError::Integration)?;
         answer.into_response().ok_or(GatewayError::Integration)

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use regex::Regex;
 use saphyr::{LoadableYamlNode, Scalar, Yaml};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -239,10 +240,48 @@ struct RawTemplate {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
 struct RawParameter {
+    #[serde(rename = "Type")]
+    kind: ParameterType,
     default: Option<Value>,
     allowed_values: Option<Vec<Value>>,
+    allowed_pattern: Option<String>,
+    min_value: Option<f64>,
+    #[serde(rename = "Description")]
+    _description: Option<String>,
+}
+
+#[derive(Deserialize, PartialEq)]
+enum ParameterType {
+    String,
+    Number,
+}
+
+impl RawParameter {
+    /// Refuses a value as CloudFormation would.
+    fn check(&self, name: &str, value: &str) -> Result<()> {
+        if let Some(allowed) = &self.allowed_values {
+            let allowed = allowed.iter().map(scalar_text).collect::<Result<Vec<_>>>()?;
+            ensure!(
+                allowed.iter().any(|allowed| allowed == value),
+                "parameter {name} must be one of {}",
+                allowed.join(", ")
+            );
+        }
+        if let Some(pattern) = &self.allowed_pattern {
+            let whole = Regex::new(&format!("^(?:{pattern})$"))?;
+            ensure!(whole.is_match(value), "parameter {name} must match {pattern}");
+        }
+        if self.kind == ParameterType::Number {
+            let number: f64 = value
+                .parse()
+                .with_context(|| format!("parameter {name} must be a number"))?;
+            let least = self.min_value.unwrap_or(f64::NEG_INFINITY);
+            ensure!(number >= least, "parameter {name} must be at least {least}");
+        }
+        Ok(())
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -426,14 +465,7 @@ impl<'a> Resolver<'a> {
                 (None, Some(default)) => scalar_text(default)?,
                 (None, None) => bail!("parameter {name} has no default: give it a value"),
             };
-            if let Some(allowed) = &parameter.allowed_values {
-                let allowed = allowed.iter().map(scalar_text).collect::<Result<Vec<_>>>()?;
-                ensure!(
-                    allowed.contains(&value),
-                    "parameter {name} must be one of {}",
-                    allowed.join(", ")
-                );
-            }
+            parameter.check(name, &value)?;
             parameters.insert(name.clone(), value);
         }
         Ok(Self {
@@ -567,6 +599,8 @@ Transform: AWS::Serverless-2016-10-31
 Description: test
 Parameters:
   Mode: { Type: String, Default: a, AllowedValues: [a, b] }
+  Country: { Type: String, Default: '', AllowedPattern: '^([A-Z]{2})?$' }
+  Limit: { Type: Number, Default: 5, MinValue: 1 }
 Resources:
 ";
 
@@ -617,6 +651,13 @@ Resources:
         };
         assert_eq!(with("Mode", "b").unwrap().tables["T"], json!({ "X": "m-b" }));
         assert!(format!("{:#}", with("Mode", "c").unwrap_err()).contains("one of a, b"));
-        assert!(format!("{:#}", with("Moed", "a").unwrap_err()).contains("Moed"));
+        for (name, value) in [
+            ("Moed", "a"),
+            ("Country", "us"),
+            ("Limit", "0"),
+            ("Limit", "many"),
+        ] {
+            assert!(format!("{:#}", with(name, value).unwrap_err()).contains(name));
+        }
     }
 }

@@ -18,8 +18,9 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
-use super::{Item, Page, cursor, failure, from_item, text, to_item};
-use crate::attribution::{Candidate, Credit, Evidence, Status};
+use super::body::{ChunkItem, pack, unpack};
+use super::{Item, Page, cursor, failure, from_item, month_of, text, to_item};
+use crate::attribution::{Candidate, Evidence, RuleResult, Status};
 use crate::call::{ArrivedBy, Call, CallId, Channel, Direction, Outcome};
 use crate::campaign::CampaignId;
 use crate::error::Error;
@@ -29,16 +30,10 @@ const HEAD: &str = "head";
 const MONTHS_ID: &str = "calls";
 const MONTHS_PART: &str = "months";
 const BY_START: &str = "by-start";
-const BY_CREDIT: &str = "by-credit";
+const BY_CAMPAIGN: &str = "by-campaign";
 
-/// Compressed bytes in one item, under DynamoDB's 400 KB with room for the rest.
-const CHUNK_BYTES: usize = 380_000;
-/// The largest body that is unpacked again.
-const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
-/// Fast, and within a tenth of the size of much slower levels.
-const COMPRESSION_LEVEL: i32 = 3;
-/// Entries that a list looks at in one query when it has to pick among them.
-const SIFT_ENTRIES: usize = 200;
+/// Entries that a list looks at for each one that it wants, when it has to pick.
+const SIFT_FACTOR: usize = 4;
 /// Queries that one page may cost; after them the cursor goes on.
 const PAGE_QUERIES: usize = 40;
 
@@ -59,7 +54,7 @@ pub struct CallRecord {
     /// The facts, of the newest version.
     pub call: Call,
     /// What the rules said.
-    pub credit: Credit,
+    pub rule_result: RuleResult,
     /// Which way it came in first.
     pub arrived_by: ArrivedBy,
     /// When it came in first.
@@ -188,20 +183,21 @@ impl CallStore {
     /// # Errors
     /// When the store fails.
     pub async fn put_body(&self, id: &CallId, sha256: &[u8; 32], body: &[u8]) -> Result<(), Error> {
-        let packed = zstd::bulk::compress(body, COMPRESSION_LEVEL)
-            .map_err(|error| Error::internal(format!("compressing a body of call {id}"), error))?;
-        let chunks: Vec<&[u8]> = packed.chunks(CHUNK_BYTES).collect();
+        let mut chunks = pack(body)?.into_iter().enumerate();
+        let whole = (chunks.len(), body.len());
+        let first = chunks.next();
         let mut others = JoinSet::new();
-        for (index, chunk) in chunks.iter().enumerate().skip(1) {
-            let (store, id, sha256, chunk) = (self.clone(), id.clone(), *sha256, chunk.to_vec());
+        for (index, chunk) in chunks {
+            let (store, id, sha256) = (self.clone(), id.clone(), *sha256);
             others.spawn(async move { store.put_chunk(&id, &sha256, index, chunk, None).await });
         }
         while let Some(written) = others.join_next().await {
             written.map_err(|error| Error::internal("storing a body", error))??;
         }
-        let first = chunks.first().copied().unwrap_or_default().to_vec();
-        self.put_chunk(id, sha256, 0, first, Some((chunks.len(), body.len())))
-            .await
+        match first {
+            Some((index, chunk)) => self.put_chunk(id, sha256, index, chunk, Some(whole)).await,
+            None => Err(Error::unexpected("a body without a chunk")),
+        }
     }
 
     async fn put_chunk(
@@ -260,16 +256,10 @@ impl CallStore {
         else {
             return Ok(None);
         };
-        if count != chunks.len() || bytes > MAX_BODY_BYTES {
+        if count != chunks.len() {
             return Err(Error::unexpected(format!("{what} is not what was stored")));
         }
-        let packed: Vec<u8> = chunks
-            .into_iter()
-            .flat_map(|chunk| chunk.zstd.into_vec())
-            .collect();
-        let body = zstd::bulk::decompress(&packed, bytes)
-            .map_err(|error| Error::internal(format!("unpacking {what}"), error))?;
-        Ok(Some(body))
+        unpack(chunks, bytes).map(Some)
     }
 
     // -------------------------------------------------------------- months
@@ -323,7 +313,7 @@ impl CallStore {
         limit: usize,
         cursor: Option<&str>,
     ) -> Result<Page<CallRecord>, Error> {
-        let list = format!("calls {filter:?}");
+        let list = filter.name();
         let mut after = cursor.map(|cursor| cursor::decode(&list, cursor)).transpose()?;
         let mut entries: Vec<CallRecord> = Vec::new();
         let mut queries = 0;
@@ -332,35 +322,37 @@ impl CallStore {
             if after.as_deref().is_some_and(|after| after < month.as_str()) {
                 continue;
             }
-            loop {
-                let wanted = limit + 1 - entries.len();
-                let (items, more) = self.query_month(filter, month, after.as_deref(), wanted).await?;
-                queries += 1;
-                for item in items {
-                    let columns: ListColumns = from_item("a call of a list", item)?;
-                    if entries.len() == limit && filter.shows(&columns) {
-                        // There is one more, so the page before it has a next one.
-                        let next = entries.last().map(|last| position(&last.call));
-                        return Ok(Page {
-                            entries,
-                            next_cursor: next.map(|next| cursor::encode(&list, &next)),
-                        });
-                    }
-                    after = Some(columns.started.clone());
-                    if filter.shows(&columns) {
-                        entries.push(columns.into_record()?);
-                    }
-                }
-                if !more {
-                    break;
-                }
-                if queries >= PAGE_QUERIES {
+            let mut more = true;
+            while more {
+                if queries == PAGE_QUERIES {
                     return Ok(Page {
                         entries,
                         next_cursor: after.map(|after| cursor::encode(&list, &after)),
                     });
                 }
+                queries += 1;
+                let wanted = limit + 1 - entries.len();
+                let items;
+                (items, more) = self.query_month(filter, month, after.as_deref(), wanted).await?;
+                for item in items {
+                    let columns: ListColumns = from_item("a call of a list", item)?;
+                    let shown = filter.shows(&columns);
+                    if shown && entries.len() == limit {
+                        // There is one more, so this page has a next one.
+                        let last = entries.last().map(|last| position(&last.call));
+                        return Ok(Page {
+                            entries,
+                            next_cursor: last.map(|last| cursor::encode(&list, &last)),
+                        });
+                    }
+                    after = Some(columns.started.clone());
+                    if shown {
+                        entries.push(columns.into_record()?);
+                    }
+                }
             }
+            // Below every position of this month, above those of the months before.
+            after = Some(month.clone());
         }
         Ok(Page {
             entries,
@@ -378,17 +370,25 @@ impl CallStore {
     ) -> Result<(Vec<Item>, bool), Error> {
         let (index, attribute, value, sifted) = match filter {
             CallFilter::All => (BY_START, "start_month", month.to_owned(), false),
-            CallFilter::Campaign(id) => (BY_CREDIT, "credit_month", credit_month(id.as_str(), month), false),
-            CallFilter::Status(Status::Attributed) => (BY_START, "start_month", month.to_owned(), true),
-            CallFilter::Status(Status::Unattributed) => (
-                BY_CREDIT,
-                "credit_month",
-                credit_month("unattributed", month),
+            CallFilter::Campaign(id) => (
+                BY_CAMPAIGN,
+                "campaign_month",
+                campaign_month(id.as_str(), month),
                 false,
             ),
-            CallFilter::Status(Status::Ambiguous) => {
-                (BY_CREDIT, "credit_month", credit_month("ambiguous", month), false)
-            }
+            CallFilter::Status(Status::Attributed) => (BY_START, "start_month", month.to_owned(), true),
+            CallFilter::Status(Status::Unattributed) => (
+                BY_CAMPAIGN,
+                "campaign_month",
+                campaign_month("unattributed", month),
+                false,
+            ),
+            CallFilter::Status(Status::Ambiguous) => (
+                BY_CAMPAIGN,
+                "campaign_month",
+                campaign_month("ambiguous", month),
+                false,
+            ),
         };
         let mut query = self
             .client
@@ -396,7 +396,7 @@ impl CallStore {
             .table_name(&self.table)
             .index_name(index)
             .scan_index_forward(false)
-            .limit(i32::try_from(if sifted { SIFT_ENTRIES } else { wanted }).unwrap_or(i32::MAX))
+            .limit(i32::try_from(if sifted { wanted * SIFT_FACTOR } else { wanted }).unwrap_or(i32::MAX))
             .expression_attribute_names("#bucket", attribute)
             .expression_attribute_values(":bucket", text(value));
         // The latest position of the month before is below all of this one.
@@ -430,11 +430,20 @@ impl CallStore {
 }
 
 impl CallFilter {
+    /// What a cursor of this list is bound to.
+    fn name(&self) -> String {
+        match self {
+            Self::All => "calls".to_owned(),
+            Self::Campaign(id) => format!("calls of {id}"),
+            Self::Status(status) => format!("calls {status:?}"),
+        }
+    }
+
     fn shows(&self, columns: &ListColumns) -> bool {
         match self {
             Self::All => true,
-            Self::Campaign(id) => columns.rule.campaign_id.as_ref() == Some(id),
-            Self::Status(status) => columns.rule.status == *status,
+            Self::Campaign(id) => columns.rule_result.campaign_id.as_ref() == Some(id),
+            Self::Status(status) => columns.rule_result.status == *status,
         }
     }
 }
@@ -445,23 +454,18 @@ fn body_part(sha256: &[u8; 32], chunk: usize) -> String {
     format!("body#{}#{chunk:03}", hex::encode(sha256))
 }
 
-/// The month of an instant in UTC: `2026-11`.
-fn month_of(instant: Timestamp) -> String {
-    instant.to_zoned(TimeZone::UTC).strftime("%Y-%m").to_string()
-}
-
 /// Where a call stands in a list by time: its start, then its id.
 fn position(call: &Call) -> String {
     let start = call.started_at.to_zoned(TimeZone::UTC);
     format!("{}#{}", start.strftime("%Y-%m-%dT%H:%M:%S%.3fZ"), call.id)
 }
 
-fn credit_month(credit: &str, month: &str) -> String {
-    format!("{credit}#{month}")
+fn campaign_month(credited_to: &str, month: &str) -> String {
+    format!("{credited_to}#{month}")
 }
 
-fn credited_to(credit: &Credit) -> &str {
-    match (credit.status, &credit.campaign_id) {
+fn credited_to(rule_result: &RuleResult) -> &str {
+    match (rule_result.status, &rule_result.campaign_id) {
         (Status::Attributed, Some(id)) => id.as_str(),
         (Status::Attributed | Status::Unattributed, _) => "unattributed",
         (Status::Ambiguous, _) => "ambiguous",
@@ -473,13 +477,6 @@ fn credited_to(credit: &Credit) -> &str {
 #[derive(Deserialize, Default)]
 struct MonthsItem {
     months: BTreeSet<String>,
-}
-
-#[derive(Deserialize)]
-struct ChunkItem {
-    zstd: serde_bytes::ByteBuf,
-    chunks: Option<usize>,
-    bytes: Option<usize>,
 }
 
 /// The columns that the indexes carry. Absent ones are left out, never null:
@@ -506,7 +503,7 @@ struct ListColumns {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     language: Option<String>,
     has_transcript: bool,
-    rule: Credit,
+    rule_result: RuleResult,
     arrived_by: ArrivedBy,
     received_at: Timestamp,
     updated_at: Timestamp,
@@ -516,7 +513,7 @@ struct ListColumns {
 struct HeadItem {
     part: String,
     start_month: String,
-    credit_month: String,
+    campaign_month: String,
     #[serde(flatten)]
     columns: ListColumns,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -545,7 +542,7 @@ impl ListColumns {
             termination_reason: call.termination_reason,
             language: call.language,
             has_transcript: call.has_transcript,
-            rule: record.credit.clone(),
+            rule_result: record.rule_result.clone(),
             arrived_by: record.arrived_by,
             received_at: record.received_at,
             updated_at: record.updated_at,
@@ -576,7 +573,7 @@ impl ListColumns {
                 language: self.language,
                 has_transcript: self.has_transcript,
             },
-            credit: self.rule,
+            rule_result: self.rule_result,
             arrived_by: self.arrived_by,
             received_at: self.received_at,
             updated_at: self.updated_at,
@@ -589,7 +586,7 @@ impl HeadItem {
         let month = month_of(head.record.call.started_at);
         Self {
             part: HEAD.to_owned(),
-            credit_month: credit_month(credited_to(&head.record.credit), &month),
+            campaign_month: campaign_month(credited_to(&head.record.rule_result), &month),
             start_month: month,
             columns: ListColumns::from_record(&head.record),
             evidence: head.evidence.clone(),

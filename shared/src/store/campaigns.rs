@@ -2,7 +2,8 @@
 //!
 //! | pk | sk | what |
 //! |---|---|---|
-//! | `campaigns` | campaign id | a campaign and the numbers it ever had |
+//! | `campaigns` | campaign id | a campaign |
+//! | campaign id | `numbers` | the numbers that it ever had |
 //! | `code#<code>` | `code` | which campaign has the code |
 //! | `number#<number>` | `assignments` | all assignments of a tracking number |
 //!
@@ -12,6 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, Put, TransactWriteItem, Update};
 use jiff::Timestamp;
@@ -80,11 +82,11 @@ impl CampaignStore {
             .await;
         match written {
             Ok(_) => Ok(()),
-            Err(error) if error.as_service_error().is_some_and(lost_to_another) => Err(Error::Conflict {
+            Err(error) if was_cancelled(&error, LOST_TO_ANOTHER) => Err(Error::Conflict {
                 code: "code_in_use",
                 message: "another campaign has this code: choose another one".to_owned(),
             }),
-            Err(error) => Err(failure("creating a campaign", error)),
+            Err(error) => Err(transaction_failure("creating a campaign", error)),
         }
     }
 
@@ -119,6 +121,7 @@ impl CampaignStore {
             .table_name(&self.table)
             .expression_attribute_values(":campaigns", text(CAMPAIGNS))
             .consistent_read(true)
+            .limit(i32::try_from(limit + 1).unwrap_or(i32::MAX))
             .scan_index_forward(false);
         query = match after {
             Some(after) => query
@@ -187,14 +190,18 @@ impl CampaignStore {
         now: Timestamp,
     ) -> Result<(), Error> {
         for _ in 0..WRITE_ATTEMPTS {
-            let campaign = self.campaign_item(&wanted.campaign_id).await?;
-            if campaign.numbers.len() >= MAX_NUMBERS && !campaign.numbers.contains(number) {
+            let (_, had, mut item) = tokio::try_join!(
+                self.campaign_item(&wanted.campaign_id),
+                self.numbers_of(vec![wanted.campaign_id.clone()]),
+                self.number_item(number),
+            )?;
+            let had = had.get(&wanted.campaign_id);
+            if had.is_some_and(|had| had.len() >= MAX_NUMBERS && !had.contains(number)) {
                 return Err(Error::Conflict {
                     code: "too_many_numbers",
                     message: format!("a campaign can have {MAX_NUMBERS} numbers over time"),
                 });
             }
-            let mut item = self.number_item(number).await?;
             let assigned = match item.assignments.assign(wanted.clone(), now) {
                 Ok(assigned) => assigned,
                 Err(error) => return Err(self.explain(error).await?),
@@ -232,9 +239,8 @@ impl CampaignStore {
             .map_err(incomplete)?;
         let mention = Update::builder()
             .table_name(&self.table)
-            .set_key(Some(key(CAMPAIGNS, campaign_id.as_str())))
+            .set_key(Some(key(campaign_id.as_str(), NUMBERS_SK)))
             .update_expression("ADD numbers :number")
-            .condition_expression("attribute_exists(pk)")
             .expression_attribute_values(":number", AttributeValue::Ss(vec![number.to_string()]))
             .build()
             .map_err(incomplete)?;
@@ -247,8 +253,8 @@ impl CampaignStore {
             .await;
         match written {
             Ok(_) => Ok(true),
-            Err(error) if error.as_service_error().is_some_and(lost_to_another) => Ok(false),
-            Err(error) => Err(failure("assigning a number", error)),
+            Err(error) if was_cancelled(&error, LOST_TO_ANOTHER) => Ok(false),
+            Err(error) => Err(transaction_failure("assigning a number", error)),
         }
     }
 
@@ -291,7 +297,10 @@ impl CampaignStore {
     }
 
     async fn with_numbers(&self, items: Vec<CampaignItem>) -> Result<Vec<CampaignRecord>, Error> {
-        let numbers: BTreeSet<&PhoneNumber> = items.iter().flat_map(|item| &item.numbers).collect();
+        let had = self
+            .numbers_of(items.iter().map(|item| item.sk.clone()).collect())
+            .await?;
+        let numbers: BTreeSet<&PhoneNumber> = had.values().flatten().collect();
         let keys = numbers
             .iter()
             .map(|number| key(&number_key(number), NUMBER_SK))
@@ -301,23 +310,40 @@ impl CampaignStore {
             let item: NumberItem = from_item("the assignments of a number", item)?;
             histories.insert(item.pk, item.assignments);
         }
+        let assignments_of = |id: &CampaignId| -> Vec<(PhoneNumber, NumberAssignment)> {
+            let numbers = had.get(id).into_iter().flatten();
+            let histories = numbers.filter_map(|number| Some((number, histories.get(&number_key(number))?)));
+            histories
+                .flat_map(|(number, history)| {
+                    history
+                        .of(id)
+                        .map(|assignment| (number.clone(), assignment.clone()))
+                })
+                .collect()
+        };
         Ok(items
             .into_iter()
-            .map(|item| {
-                let of_number = |number: &PhoneNumber| {
-                    let history = histories.get(&number_key(number));
-                    history
-                        .into_iter()
-                        .flat_map(|history| history.of(&item.sk))
-                        .map(|assignment| (number.clone(), assignment.clone()))
-                        .collect::<Vec<_>>()
-                };
-                CampaignRecord {
-                    numbers: item.numbers.iter().flat_map(of_number).collect(),
-                    campaign: item.into_campaign(),
-                }
+            .map(|item| CampaignRecord {
+                numbers: assignments_of(&item.sk),
+                campaign: item.into_campaign(),
             })
             .collect())
+    }
+
+    /// The numbers that campaigns ever had; those that never had any are left out.
+    async fn numbers_of(
+        &self,
+        ids: Vec<CampaignId>,
+    ) -> Result<BTreeMap<CampaignId, BTreeSet<PhoneNumber>>, Error> {
+        let keys = ids.iter().map(|id| key(id.as_str(), NUMBERS_SK)).collect();
+        let items = self.get_all(keys, true).await?;
+        items
+            .into_iter()
+            .map(|item| {
+                let item: NumbersItem = from_item("the numbers of a campaign", item)?;
+                Ok((item.pk, item.numbers))
+            })
+            .collect()
     }
 
     async fn get_one(&self, pk: &str, sk: &str) -> Result<Option<Item>, Error> {
@@ -366,24 +392,33 @@ impl CampaignStore {
     }
 }
 
-/// Whether a transaction failed only because somebody else wrote first.
-fn lost_to_another(error: &TransactWriteItemsError) -> bool {
-    match error {
-        TransactWriteItemsError::TransactionCanceledException(cancelled) => {
-            cancelled.cancellation_reasons().iter().all(|reason| {
-                matches!(
-                    reason.code(),
-                    None | Some("None" | "ConditionalCheckFailed" | "TransactionConflict")
-                )
-            })
-        }
+/// Reasons to cancel a transaction: somebody else wrote first.
+const LOST_TO_ANOTHER: &[&str] = &["None", "ConditionalCheckFailed", "TransactionConflict"];
+/// Reasons to cancel a transaction: too many requests.
+const THROTTLED: &[&str] = &["None", "ProvisionedThroughputExceeded", "ThrottlingError"];
+
+/// Whether a transaction was cancelled for these reasons and no others.
+fn was_cancelled(error: &SdkError<TransactWriteItemsError>, reasons: &[&str]) -> bool {
+    match error.as_service_error() {
+        Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => cancelled
+            .cancellation_reasons()
+            .iter()
+            .all(|reason| reasons.contains(&reason.code().unwrap_or("None"))),
         _ => false,
+    }
+}
+
+fn transaction_failure(doing: &str, error: SdkError<TransactWriteItemsError>) -> Error {
+    match was_cancelled(&error, THROTTLED) {
+        true => Error::unavailable(doing, error),
+        false => failure(doing, error),
     }
 }
 
 // -------------------------------------------------------------------- keys
 
 const NUMBER_SK: &str = "assignments";
+const NUMBERS_SK: &str = "numbers";
 
 fn key(pk: &str, sk: &str) -> Item {
     Item::from([("pk".to_owned(), text(pk)), ("sk".to_owned(), text(sk))])
@@ -408,8 +443,11 @@ struct CampaignItem {
     code: Option<String>,
     status: CampaignStatus,
     created_at: Timestamp,
-    /// A string set, which only an update adds to: an empty one can't be stored.
-    #[serde(default, skip_serializing)]
+}
+
+#[derive(Deserialize)]
+struct NumbersItem {
+    pk: CampaignId,
     numbers: BTreeSet<PhoneNumber>,
 }
 
@@ -430,7 +468,6 @@ impl CampaignItem {
             code: campaign.code.clone(),
             status: campaign.status,
             created_at: campaign.created_at,
-            numbers: BTreeSet::new(),
         }
     }
 

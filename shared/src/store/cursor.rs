@@ -20,12 +20,6 @@ pub fn encode(list: &str, position: &str) -> String {
 /// # Errors
 /// `invalid_cursor` where it was altered, cut, or made for another list.
 pub fn decode(list: &str, cursor: &str) -> Result<String, Error> {
-    let invalid = || Error::Invalid {
-        code: "invalid_cursor",
-        field: Some("cursor".to_owned()),
-        message: "cursor must be the next_cursor of the page before, with the same filter and sort"
-            .to_owned(),
-    };
     let bytes = BASE64URL.decode(cursor).map_err(|_| invalid())?;
     let (sum, position) = bytes.split_at_checked(CHECKSUM_BYTES).ok_or_else(invalid)?;
     let position = std::str::from_utf8(position).map_err(|_| invalid())?;
@@ -33,6 +27,17 @@ pub fn decode(list: &str, cursor: &str) -> Result<String, Error> {
         return Err(invalid());
     }
     Ok(position.to_owned())
+}
+
+/// The refusal of a cursor.
+#[must_use]
+pub fn invalid() -> Error {
+    Error::Invalid {
+        code: "invalid_cursor",
+        field: Some("cursor".to_owned()),
+        message: "cursor must be the next_cursor of the page before, with the same filter and sort"
+            .to_owned(),
+    }
 }
 
 fn checksum(list: &str, position: &str) -> [u8; CHECKSUM_BYTES] {

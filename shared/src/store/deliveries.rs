@@ -17,15 +17,13 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use uuid::{NoContext, Uuid};
 
-use super::{Page, cursor, failure, from_item, text, to_item};
+use super::body::{ChunkItem, pack, unpack};
+use super::{Page, cursor, failure, from_item, month_of, text, to_item};
 use crate::call::CallId;
 use crate::error::Error;
 
 const LIST: &str = "deliveries";
 const SHARDS: u8 = 4;
-const CHUNK_BYTES: usize = 380_000;
-const COMPRESSION_LEVEL: i32 = 3;
-const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
 /// How long entries are kept, but for those whose body is still to be understood.
 pub const RETENTION: SignedDuration = SignedDuration::from_hours(90 * 24);
 
@@ -100,6 +98,22 @@ pub enum DeliveryResult {
     Refused,
     /// We could not store it; the sender tries again.
     Failed,
+}
+
+impl DeliveryResult {
+    /// As in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stored => "stored",
+            Self::Updated => "updated",
+            Self::Duplicate => "duplicate",
+            Self::Ignored => "ignored",
+            Self::Unparsed => "unparsed",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// Where the body of a delivery is.
@@ -182,11 +196,9 @@ impl DeliveryStore {
     /// # Errors
     /// When the store fails.
     pub async fn put_body(&self, delivery: &Delivery, body: &[u8]) -> Result<(), Error> {
-        let packed = zstd::bulk::compress(body, COMPRESSION_LEVEL)
-            .map_err(|error| Error::internal("compressing a kept body", error))?;
         let expires_at = expiry(delivery).map(|time| AttributeValue::N(time.to_string()));
         let mut writes = JoinSet::new();
-        for (index, chunk) in packed.chunks(CHUNK_BYTES).enumerate() {
+        for (index, chunk) in pack(body)?.into_iter().enumerate() {
             let put = self
                 .client
                 .put_item()
@@ -251,19 +263,15 @@ impl DeliveryStore {
             .into_paginator()
             .items()
             .send();
-        let mut packed = Vec::new();
+        let mut chunks: Vec<ChunkItem> = Vec::new();
         while let Some(item) = items.next().await {
             let item = item.map_err(|error| failure("reading a kept body", error))?;
-            let chunk: ChunkItem = from_item("a kept body", item)?;
-            packed.extend(chunk.zstd.into_vec());
+            chunks.push(from_item("a kept body", item)?);
         }
-        let bytes = usize::try_from(delivery.bytes).unwrap_or(usize::MAX);
-        if packed.is_empty() || bytes > MAX_BODY_BYTES {
+        if chunks.is_empty() {
             return Err(Error::NotFound { what: "body" });
         }
-        zstd::bulk::decompress(&packed, bytes).map_err(|error| {
-            Error::internal(format!("unpacking the body of {}", delivery.id.as_str()), error)
-        })
+        unpack(chunks, usize::try_from(delivery.bytes).unwrap_or(usize::MAX))
     }
 
     /// A page of the log back to the [`RETENTION`], the newest first.
@@ -352,10 +360,6 @@ fn bucket(month: &str, shard: u8) -> String {
     format!("{month}#{shard}")
 }
 
-fn month_of(instant: Timestamp) -> String {
-    instant.to_zoned(TimeZone::UTC).strftime("%Y-%m").to_string()
-}
-
 fn months_back(from: Timestamp, to: Timestamp) -> Vec<String> {
     let last = month_of(to);
     let mut months = vec![month_of(from)];
@@ -376,11 +380,6 @@ fn expiry(delivery: &Delivery) -> Option<i64> {
 }
 
 // ------------------------------------------------------------------- items
-
-#[derive(Deserialize)]
-struct ChunkItem {
-    zstd: serde_bytes::ByteBuf,
-}
 
 #[derive(Serialize, Deserialize)]
 struct EntryItem {

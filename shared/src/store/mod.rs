@@ -3,6 +3,7 @@
 //! One store for each table. Items are read and written through types of their
 //! own; an item that can't be read is an internal error that names its key.
 
+mod body;
 pub mod calls;
 pub mod campaigns;
 pub mod cursor;
@@ -13,6 +14,8 @@ use std::collections::HashMap;
 
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::types::AttributeValue;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -34,6 +37,11 @@ pub struct Page<T> {
 
 fn text(value: impl Into<String>) -> AttributeValue {
     AttributeValue::S(value.into())
+}
+
+/// The month of an instant in UTC: `2026-11`.
+fn month_of(instant: Timestamp) -> String {
+    instant.to_zoned(TimeZone::UTC).strftime("%Y-%m").to_string()
 }
 
 fn to_item(what: &str, value: &impl Serialize) -> Result<Item, Error> {

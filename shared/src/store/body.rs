@@ -1,0 +1,41 @@
+//! Bodies as items: compressed, and split where one item can't hold them.
+
+use serde::Deserialize;
+
+use crate::error::Error;
+
+/// Compressed bytes in one item, under DynamoDB's 400 KB with room for the rest.
+const CHUNK_BYTES: usize = 380_000;
+/// The largest body that is unpacked again.
+const MAX_BYTES: usize = 64 * 1024 * 1024;
+/// Fast, and within a tenth of the size that much slower levels reach.
+const LEVEL: i32 = 3;
+
+/// A chunk as stored; the first one of a body tells how many there are.
+#[derive(Deserialize)]
+pub(super) struct ChunkItem {
+    zstd: serde_bytes::ByteBuf,
+    #[serde(default)]
+    pub(super) chunks: Option<usize>,
+    #[serde(default)]
+    pub(super) bytes: Option<usize>,
+}
+
+/// The chunks of a body, at least one.
+pub(super) fn pack(body: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
+    let packed =
+        zstd::bulk::compress(body, LEVEL).map_err(|error| Error::internal("compressing a body", error))?;
+    Ok(packed.chunks(CHUNK_BYTES).map(<[u8]>::to_vec).collect())
+}
+
+/// A body of so many bytes from all of its chunks.
+pub(super) fn unpack(chunks: Vec<ChunkItem>, bytes: usize) -> Result<Vec<u8>, Error> {
+    if bytes > MAX_BYTES {
+        return Err(Error::unexpected(format!("a stored body claims {bytes} bytes")));
+    }
+    let packed: Vec<u8> = chunks
+        .into_iter()
+        .flat_map(|chunk| chunk.zstd.into_vec())
+        .collect();
+    zstd::bulk::decompress(&packed, bytes).map_err(|error| Error::internal("unpacking a body", error))
+}
