@@ -562,10 +562,6 @@ fn list(raw: Option<&RawValue>) -> Vec<&RawValue> {
 mod tests {
     use super::*;
 
-    fn text(json: &str) -> Option<String> {
-        serde_json::from_str::<Text>(json).ok().map(|text| text.0)
-    }
-
     #[test]
     fn wrong_types_count_as_absent() {
         let json = r#"{"conversation_id":"c","agent_id":{},"metadata":{"phone_call":"none",

@@ -141,6 +141,10 @@ impl<'de> Deserialize<'de> for Number {
 mod tests {
     use super::*;
 
+    fn text(json: &str) -> Option<String> {
+        serde_json::from_str::<Text>(json).ok().map(|text| text.0)
+    }
+
     #[test]
     fn texts_are_read_from_strings_and_numbers_and_survive_broken_escapes() {
         for (json, expected) in [

@@ -1,5 +1,6 @@
 //! What is not a genuine delivery is refused, stores no call and is logged.
 
+use jiff::{SignedDuration, Timestamp};
 use local::sender::{SIGNATURE_HEADER, WEBHOOK_PATH, signature};
 use local::{DEFAULT_WEBHOOK_SECRET, Options};
 use reqwest::Method;
@@ -17,10 +18,10 @@ fn code(status: u16, code: &str) -> (u16, String) {
 async fn every_bad_signature_is_refused() {
     let world = World::new().await;
     let body = event("webhook/phone_inbound_twilio.json");
-    let now: jiff::Timestamp = "2026-11-22T10:00:00Z".parse().unwrap();
+    let now: Timestamp = "2026-11-22T10:00:00Z".parse().unwrap();
     world.stack.clock().set(now);
     let at = |seconds: i64| {
-        let time = jiff::Timestamp::from_second(now.as_second() + seconds).unwrap();
+        let time = Timestamp::from_second(now.as_second() + seconds).unwrap();
         signature(DEFAULT_WEBHOOK_SECRET, time, &body)
     };
     let good = at(0);
@@ -79,6 +80,8 @@ async fn every_bad_signature_is_refused() {
         if let Some(header) = header {
             headers.push((SIGNATURE_HEADER, header));
         }
+        // The log has an order by the millisecond.
+        world.stack.clock().advance(SignedDuration::from_millis(1));
         let answer = world.post(&headers, *body).await;
         assert_eq!(answer.error(), code(401, expected), "{name}");
         let entry = &world.deliveries().await[0];
@@ -166,7 +169,7 @@ async fn without_a_secret_nothing_is_accepted_until_one_is_stored() {
     }
     assert!(world.calls("").await.is_empty());
     world.stack.set_webhook_secrets(&[DEFAULT_WEBHOOK_SECRET]);
-    world.stack.clock().advance(jiff::SignedDuration::from_secs(60));
+    world.stack.clock().advance(SignedDuration::from_secs(60));
     assert_eq!(world.deliver_ok(body).await, "stored");
 }
 
@@ -187,13 +190,13 @@ async fn a_secret_is_rotated_without_a_gap_or_a_restart() {
     };
     assert_eq!((status("one").await, status("two").await), (200, 401));
     world.stack.set_webhook_secrets(&["two", "one"]);
-    world.stack.clock().advance(jiff::SignedDuration::from_secs(60));
+    world.stack.clock().advance(SignedDuration::from_secs(60));
     assert_eq!(
         (status("one").await, status("two").await, status("three").await),
         (200, 200, 401)
     );
     world.stack.set_webhook_secrets(&["three", "two"]);
-    world.stack.clock().advance(jiff::SignedDuration::from_secs(60));
+    world.stack.clock().advance(SignedDuration::from_secs(60));
     assert_eq!(
         (status("one").await, status("two").await, status("three").await),
         (401, 200, 200)
@@ -223,13 +226,14 @@ async fn while_secrets_are_out_of_reach_deliveries_wait_and_known_ones_go_on() {
         code(503, "unavailable")
     );
     world.stack.secrets().set_broken(false);
-    world.stack.clock().advance(jiff::SignedDuration::from_secs(5));
+    world.stack.clock().advance(SignedDuration::from_secs(5));
     assert_eq!(world.deliver_ok(body.clone()).await, "stored");
     world.stack.secrets().set_broken(true);
-    world.stack.clock().advance(jiff::SignedDuration::from_secs(120));
+    world.stack.clock().advance(SignedDuration::from_secs(120));
     assert_eq!(world.deliver_ok(body.clone()).await, "duplicate");
 
     // A secret that could not be learned of is no reason to turn a delivery away for good.
+    world.stack.clock().advance(SignedDuration::from_millis(1));
     let newer = signature("wsec_rotated", world.stack.clock().now(), &body);
     let answer = world.post(&[JSON, (SIGNATURE_HEADER, &newer)], body).await;
     assert_eq!(answer.error(), code(503, "unavailable"));
@@ -251,7 +255,7 @@ async fn an_address_that_is_not_listed_may_try_again_while_secrets_are_out_of_re
         code(503, "unavailable")
     );
     world.stack.secrets().set_broken(false);
-    world.stack.clock().advance(jiff::SignedDuration::from_secs(5));
+    world.stack.clock().advance(SignedDuration::from_secs(5));
     assert_eq!(
         world.deliver(body).await.error(),
         code(403, "address_not_allowed")
