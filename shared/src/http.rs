@@ -23,11 +23,12 @@ const ANSWER_LIMIT_BYTES: usize = 6_291_456 - 16 * 1024;
 pub struct Context {
     /// The route of the template that it took, e.g. `GET /api/calls/{id}`.
     pub route: String,
-    /// When it arrived at the gateway.
+    /// When it arrived at the gateway; an event without that stamp arrived now.
     pub received_at: Timestamp,
     /// The address that the gateway saw; no header has a part in it.
     pub source_address: IpAddr,
-    /// The gateway's id of the request, given back in `x-request-id`.
+    /// The gateway's id of the request, or Lambda's of the invocation; given
+    /// back in `x-request-id`.
     pub request_id: String,
 }
 
@@ -43,8 +44,11 @@ impl Context {
         };
         Ok(Self {
             route: context.route_key.ok_or_else(|| missing("route key"))?,
-            received_at: Timestamp::from_millisecond(context.time_epoch)
-                .map_err(|error| Error::internal("reading the request's time", error))?,
+            received_at: match context.time_epoch {
+                0 => Timestamp::now(),
+                milliseconds => Timestamp::from_millisecond(milliseconds)
+                    .map_err(|error| Error::internal("reading the request's time", error))?,
+            },
             source_address: context
                 .http
                 .source_ip
@@ -52,7 +56,9 @@ impl Context {
                 .and_then(|address| address.parse::<IpAddr>().ok())
                 .ok_or_else(|| missing("source address"))?
                 .to_canonical(),
-            request_id: context.request_id.ok_or_else(|| missing("request id"))?,
+            request_id: context
+                .request_id
+                .unwrap_or_else(|| request.lambda_context().request_id),
         })
     }
 }

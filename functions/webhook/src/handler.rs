@@ -179,15 +179,15 @@ impl State {
             .map(|header| header.to_str())
             .transpose()
             .map_err(|_| Refusal::Signature(SignatureError::Invalid))?;
-        VerifiedDelivery::verify(body, signature, &known.secrets, self.signature_max_age, now).map_err(
-            |error| {
-                match error {
-                    // It may be signed with a secret that we could not learn of.
-                    SignatureError::Invalid if known.outdated => Refusal::Unavailable,
-                    error => Refusal::Signature(error),
-                }
-            },
-        )
+        let verify_at =
+            |now| VerifiedDelivery::verify(body, signature, &known.secrets, self.signature_max_age, now);
+        match verify_at(now) {
+            // An event that somebody kept and invokes by hand has an old stamp.
+            Err(SignatureError::Stale) => verify_at(Timestamp::now()).map_err(Refusal::Signature),
+            // It may be signed with a secret that we could not learn of.
+            Err(SignatureError::Invalid) if known.outdated => Err(Refusal::Unavailable),
+            verified => verified.map_err(Refusal::Signature),
+        }
     }
 
     /// Counts and logs a refusal. Neither changes it when it fails.

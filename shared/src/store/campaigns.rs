@@ -138,15 +138,10 @@ impl CampaignStore {
                 break;
             }
         }
-        let more = items.len() > limit;
-        items.truncate(limit);
-        let next_cursor = match items.last() {
-            Some(last) if more => Some(cursor::encode(LIST, last.sk.as_str())),
-            _ => None,
-        };
+        let page = Page::cut(items, limit, LIST, |item: &CampaignItem| item.sk.as_str());
         Ok(Page {
-            entries: self.with_numbers(items).await?,
-            next_cursor,
+            entries: self.with_numbers(page.entries).await?,
+            next_cursor: page.next_cursor,
         })
     }
 

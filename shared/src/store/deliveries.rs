@@ -303,17 +303,12 @@ impl DeliveryStore {
                 break;
             }
         }
-        let more = items.len() > limit;
-        items.truncate(limit);
-        let next_cursor = match items.last() {
-            Some(last) if more => Some(cursor::encode(LIST, last.sk.as_str())),
-            _ => None,
-        };
-        let entries = items
-            .into_iter()
-            .map(EntryItem::into_delivery)
-            .collect::<Result<_, _>>()?;
-        Ok(Page { entries, next_cursor })
+        let page = Page::cut(items, limit, LIST, |item: &EntryItem| item.sk.as_str());
+        let entries = page.entries.into_iter().map(EntryItem::into_delivery);
+        Ok(Page {
+            entries: entries.collect::<Result<_, _>>()?,
+            next_cursor: page.next_cursor,
+        })
     }
 
     /// The newest entries of one bucket that have not expired.

@@ -35,6 +35,18 @@ pub struct Page<T> {
     pub next_cursor: Option<String>,
 }
 
+impl<T> Page<T> {
+    /// A page of `limit` entries from one more than that, where there are more;
+    /// `position` is where an entry stands in `list`.
+    fn cut(mut entries: Vec<T>, limit: usize, list: &str, position: impl Fn(&T) -> &str) -> Self {
+        let more = entries.len() > limit;
+        entries.truncate(limit);
+        let last = entries.last().filter(|_| more);
+        let next_cursor = last.map(|last| cursor::encode(list, position(last)));
+        Self { entries, next_cursor }
+    }
+}
+
 fn text(value: impl Into<String>) -> AttributeValue {
     AttributeValue::S(value.into())
 }
