@@ -102,11 +102,9 @@ impl Ingest {
         )?;
         let taken = match &head {
             None => Taken::Stored,
-            Some(head) if head.version.sha256 == version.sha256 => match has_body {
-                true => Taken::Duplicate,
-                // The write of these facts broke off before their body was whole.
-                false => Taken::Stored,
-            },
+            // Without its body, the write of these facts broke off half-way.
+            Some(head) if head.version.sha256 == version.sha256 && !has_body => Taken::Stored,
+            Some(head) if head.version.sha256 == version.sha256 => Taken::Duplicate,
             Some(head) if head.version < *version => Taken::Updated,
             Some(_) if has_body => Taken::Duplicate,
             Some(_) => Taken::Older,
@@ -140,20 +138,17 @@ impl Ingest {
     async fn carry_out(&self, arrival: &Arrival<'_>, plan: &Plan) -> Result<Written, Error> {
         let id = &arrival.call.id;
         let body = async {
-            match plan.body {
-                true => {
-                    self.calls
-                        .put_body(id, &arrival.version.sha256, arrival.body)
-                        .await
-                }
-                false => Ok(()),
+            if plan.body {
+                let sha256 = &arrival.version.sha256;
+                self.calls.put_body(id, sha256, arrival.body).await?;
             }
+            Ok(())
         };
         let month = async {
-            match plan.month {
-                true => self.calls.list_month_of(arrival.call.started_at).await,
-                false => Ok(()),
+            if plan.month {
+                self.calls.list_month_of(arrival.call.started_at).await?;
             }
+            Ok(())
         };
         let head = async {
             match &plan.head {

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 use lambda_http::http::HeaderMap;
+use shared::runtime::{SettingError, list_setting, setting};
 
 /// An address or a range of addresses in CIDR notation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,37 +59,45 @@ impl FromStr for ClientIpHeader {
     }
 }
 
-/// The client's address: the one that the gateway saw, unless that is a trusted
-/// proxy's. Then the proxy's word counts; of a list, the right-most address
-/// that is not a trusted proxy. What can't be read is not believed.
-pub fn client_address(
-    source: IpAddr,
-    headers: &HeaderMap,
+/// Finds out who a client is.
+pub struct ClientAddresses {
+    trusted_proxies: Vec<AddressRange>,
     header: ClientIpHeader,
-    trusted: &[AddressRange],
-) -> IpAddr {
-    if !contains(trusted, source) {
-        return source;
+}
+
+impl ClientAddresses {
+    pub fn from_environment() -> Result<Self, SettingError> {
+        Ok(Self {
+            trusted_proxies: list_setting("TRUSTED_PROXIES")?,
+            header: setting("CLIENT_IP_HEADER")?,
+        })
     }
-    match header {
-        ClientIpHeader::Single(name) => headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .and_then(address)
-            .unwrap_or(source),
-        ClientIpHeader::XForwardedFor => {
-            let claims: Vec<&str> = headers
-                .get_all("x-forwarded-for")
-                .iter()
-                .flat_map(|value| value.to_str().unwrap_or_default().split(','))
-                .collect();
-            claims
-                .iter()
-                .rev()
-                .map_while(|claim| address(claim))
-                .find(|address| !contains(trusted, *address))
-                .unwrap_or(source)
+
+    /// The client's address: the one that the gateway saw, unless that is a
+    /// trusted proxy's. Then the proxy's word counts; of a list, the right-most
+    /// address that is not a trusted proxy. What can't be read is not believed.
+    pub fn address(&self, source: IpAddr, headers: &HeaderMap) -> IpAddr {
+        if !contains(&self.trusted_proxies, source) {
+            return source;
         }
+        let claimed = match self.header {
+            ClientIpHeader::Single(name) => headers
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .and_then(address),
+            ClientIpHeader::XForwardedFor => {
+                let values = headers.get_all("x-forwarded-for").iter();
+                let claims: Vec<&str> = values
+                    .flat_map(|value| value.to_str().unwrap_or_default().split(','))
+                    .collect();
+                claims
+                    .into_iter()
+                    .rev()
+                    .map_while(address)
+                    .find(|address| !contains(&self.trusted_proxies, *address))
+            }
+        };
+        claimed.unwrap_or(source)
     }
 }
 
@@ -127,13 +136,13 @@ mod tests {
     fn seen(header: &str, source: &str, claims: &[&'static str], trusted: &str) -> String {
         let name: lambda_http::http::HeaderName = header.parse().unwrap();
         let headers = claims.iter().map(|claim| (name.clone(), claim.parse().unwrap()));
-        client_address(
-            source.parse().unwrap(),
-            &HeaderMap::from_iter(headers),
-            header.parse().unwrap(),
-            &ranges(trusted),
-        )
-        .to_string()
+        let clients = ClientAddresses {
+            trusted_proxies: ranges(trusted),
+            header: header.parse().unwrap(),
+        };
+        clients
+            .address(source.parse().unwrap(), &HeaderMap::from_iter(headers))
+            .to_string()
     }
 
     #[test]

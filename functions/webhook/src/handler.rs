@@ -4,75 +4,58 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::{SignedDuration, Timestamp};
-use lambda_http::http::{HeaderMap, Method, Response, StatusCode, header};
+use jiff::Timestamp;
+use lambda_http::http::{Method, Response, StatusCode};
 use lambda_http::{Body, Request};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use shared::call::{ArrivedBy, CallId};
-use shared::delivery::{Event, SignatureError, Unparsed, VerifiedDelivery};
+use shared::delivery::{Event, Unparsed, VerifiedDelivery};
 use shared::error::Error;
 use shared::http::{Context, json_answer};
 use shared::ingest::{Arrival, Ingest, Taken};
 use shared::phone_number::Country;
-use shared::runtime::{aws, default_country, list_setting, setting};
+use shared::runtime::{aws, default_country, setting};
 use shared::store::calls::{CallStore, Version};
 use shared::store::campaigns::CampaignStore;
 use shared::store::deliveries::{Delivery, DeliveryId, DeliveryResult, DeliveryStore, KeptBody};
 use shared::store::rate_limits::RateLimitStore;
 
-use crate::client_address::{AddressRange, ClientIpHeader, client_address, contains};
+use crate::admission::{Admission, Refused};
+use crate::client_address::ClientAddresses;
 use crate::refusals::{Refusal, RefusalLimiter, Standing, seconds_left_in_minute};
-use crate::secrets::SecretCache;
 
 /// How long storing may take in all; then the sender is to try again, which it
 /// learns before the gateway gives up.
 const DEADLINE: Duration = Duration::from_secs(15);
-const SIGNATURE_HEADER: &str = "elevenlabs-signature";
 
 /// All that outlives a request.
 pub struct State {
-    trusted_proxies: Vec<AddressRange>,
-    client_ip_header: ClientIpHeader,
-    /// Empty: deliveries are accepted from anywhere.
-    allowed_addresses: Vec<AddressRange>,
-    signature_max_age: SignedDuration,
-    allow_unsigned: bool,
-    country: Option<Country>,
-    secrets: SecretCache,
+    clients: ClientAddresses,
+    admission: Admission,
     limiter: RefusalLimiter,
-    log: DeliveryStore,
+    country: Option<Country>,
     ingest: Ingest,
+    log: DeliveryStore,
 }
 
 impl State {
     pub async fn from_environment() -> Result<Self, lambda_http::Error> {
         let aws = aws().await;
         let dynamodb = aws_sdk_dynamodb::Client::new(&aws);
-        let allow_unsigned = setting("ALLOW_UNSIGNED_DELIVERIES")?;
-        if allow_unsigned {
-            tracing::warn!("deliveries without a signature are accepted: anyone can write calls");
-        }
         Ok(Self {
-            trusted_proxies: list_setting("TRUSTED_PROXIES")?,
-            client_ip_header: setting("CLIENT_IP_HEADER")?,
-            allowed_addresses: list_setting("ELEVENLABS_WEBHOOK_IP_WHITELIST")?,
-            signature_max_age: SignedDuration::from_secs(setting("SIGNATURE_MAX_AGE_SECONDS")?),
-            allow_unsigned,
-            country: default_country(),
-            secrets: SecretCache::new(
-                aws_sdk_secretsmanager::Client::new(&aws),
-                setting("WEBHOOK_SECRET_ID")?,
-            ),
+            clients: ClientAddresses::from_environment()?,
+            admission: Admission::from_environment(&aws)?,
             limiter: RefusalLimiter::new(
                 RateLimitStore::new(dynamodb.clone(), setting("RATE_LIMITS_TABLE")?),
                 setting("REFUSALS_PER_MINUTE")?,
             ),
-            log: DeliveryStore::new(dynamodb.clone(), setting("DELIVERIES_TABLE")?),
+            country: default_country(),
             ingest: Ingest::new(
                 CallStore::new(dynamodb.clone(), setting("CALLS_TABLE")?),
-                CampaignStore::new(dynamodb, setting("CAMPAIGNS_TABLE")?),
+                CampaignStore::new(dynamodb.clone(), setting("CAMPAIGNS_TABLE")?),
             ),
+            log: DeliveryStore::new(dynamodb, setting("DELIVERIES_TABLE")?),
         })
     }
 }
@@ -91,115 +74,41 @@ pub async fn handle(state: Arc<State>, request: Request, context: Context) -> Re
             }),
         );
     }
-    let client_ip = client_address(
-        context.source_address,
-        request.headers(),
-        state.client_ip_header,
-        &state.trusted_proxies,
-    );
-    let attempt = UnverifiedDelivery {
+    let received = Received {
         id: DeliveryId::new(context.received_at),
-        received_at: context.received_at,
+        at: context.received_at,
         began: Instant::now(),
-        client_ip,
+        from: state.clients.address(context.source_address, request.headers()),
         body: request.body().as_ref(),
     };
-    match state.admit(&request, &attempt).await {
-        Ok(delivery) => state.take(&attempt, &delivery, &context.request_id).await,
-        Err(refused) => Ok(state.refuse(&attempt, refused, &context.request_id).await),
+    match state.admission.admit(&request, received.from, received.at).await {
+        Ok(delivery) => state.take(&received, &delivery, &context.request_id).await,
+        Err(refused) => Ok(state.refuse(&received, refused, &context.request_id).await),
     }
 }
 
 /// One delivery as it came.
-struct UnverifiedDelivery<'a> {
+struct Received<'a> {
     id: DeliveryId,
-    received_at: Timestamp,
+    at: Timestamp,
     began: Instant,
-    client_ip: IpAddr,
+    from: IpAddr,
     body: &'a [u8],
 }
 
-/// A refusal, and whether the delivery was genuine all the same.
-struct Refused<'a> {
-    refusal: Refusal,
-    genuine: Option<VerifiedDelivery<'a>>,
-}
-
-impl From<Refusal> for Refused<'_> {
-    fn from(refusal: Refusal) -> Self {
-        Self {
-            refusal,
-            genuine: None,
-        }
-    }
-}
-
 impl State {
-    /// Whether a delivery may come in, by its form, its origin and its signature.
-    async fn admit<'a>(
-        &self,
-        request: &Request,
-        attempt: &UnverifiedDelivery<'a>,
-    ) -> Result<VerifiedDelivery<'a>, Refused<'a>> {
-        if request.method() != Method::POST {
-            return Err(Refusal::MethodNotAllowed.into());
-        }
-        if !is_json(request.headers()) {
-            return Err(Refusal::UnsupportedMediaType.into());
-        }
-        let verified = self.verify(request.headers(), attempt).await;
-        if self.allowed_addresses.is_empty() || contains(&self.allowed_addresses, attempt.client_ip) {
-            return verified.map_err(Refused::from);
-        }
-        match verified {
-            // It may be genuine: the sender is to try again, which it does not after a 403.
-            Err(refusal @ (Refusal::NotConfigured | Refusal::Unavailable)) => Err(refusal.into()),
-            verified => Err(Refused {
-                refusal: Refusal::AddressNotAllowed,
-                genuine: verified.ok().filter(VerifiedDelivery::is_signed),
-            }),
-        }
-    }
-
-    async fn verify<'a>(
-        &self,
-        headers: &HeaderMap,
-        attempt: &UnverifiedDelivery<'a>,
-    ) -> Result<VerifiedDelivery<'a>, Refusal> {
-        let (body, now) = (attempt.body, attempt.received_at);
-        let signature = headers.get(SIGNATURE_HEADER);
-        if self.allow_unsigned && signature.is_none() {
-            return Ok(VerifiedDelivery::unsigned(body, now));
-        }
-        let known = self.secrets.get(now).await.ok_or(Refusal::Unavailable)?;
-        if known.secrets.is_empty() {
-            return Err(Refusal::NotConfigured);
-        }
-        let signature = signature
-            .map(|header| header.to_str())
-            .transpose()
-            .map_err(|_| Refusal::Signature(SignatureError::Invalid))?;
-        let verify_at =
-            |now| VerifiedDelivery::verify(body, signature, &known.secrets, self.signature_max_age, now);
-        match verify_at(now) {
-            // An event that somebody kept and invokes by hand has an old stamp.
-            Err(SignatureError::Stale) => verify_at(Timestamp::now()).map_err(Refusal::Signature),
-            // It may be signed with a secret that we could not learn of.
-            Err(SignatureError::Invalid) if known.outdated => Err(Refusal::Unavailable),
-            verified => verified.map_err(Refusal::Signature),
-        }
-    }
-
     /// Counts and logs a refusal. Neither changes it when it fails.
     async fn refuse(
         &self,
-        attempt: &UnverifiedDelivery<'_>,
+        received: &Received<'_>,
         refused: Refused<'_>,
         request_id: &str,
     ) -> Response<Body> {
         let Refused { mut refusal, genuine } = refused;
         if let Some(delivery) = genuine {
-            return self.refuse_genuine(attempt, refusal, &delivery, request_id).await;
+            return self
+                .refuse_genuine(received, refusal, &delivery, request_id)
+                .await;
         }
         if refusal.status().is_server_error() {
             // Our fault, not the sender's: nothing to count.
@@ -208,12 +117,12 @@ impl State {
                 reason = refusal.code(),
                 "a delivery could not be verified"
             );
-            let mut entry = attempt.entry(refusal.status(), DeliveryResult::Failed);
+            let mut entry = received.entry(refusal.status(), DeliveryResult::Failed);
             entry.reason = Some(refusal.code().to_owned());
             self.write_log(&entry, request_id).await;
             return refusal.answer(request_id);
         }
-        let standing = self.limiter.count(attempt.client_ip, attempt.received_at).await;
+        let standing = self.limiter.count(received.from, received.at).await;
         let standing = standing.unwrap_or_else(|error| {
             tracing::error!(request_id, %error, "a refusal was not counted");
             Standing::Within
@@ -221,12 +130,12 @@ impl State {
         let unauthorized = matches!(refusal, Refusal::Signature(_) | Refusal::AddressNotAllowed);
         if standing != Standing::Within && unauthorized {
             refusal = Refusal::RateLimited {
-                retry_after_seconds: seconds_left_in_minute(attempt.received_at),
+                retry_after_seconds: seconds_left_in_minute(received.at),
             };
         }
-        tracing::warn!(request_id, client_ip = %attempt.client_ip, reason = refusal.code(), "refused");
+        tracing::warn!(request_id, client_ip = %received.from, reason = refusal.code(), "refused");
         if standing != Standing::Over {
-            let mut entry = attempt.entry(refusal.status(), DeliveryResult::Refused);
+            let mut entry = received.entry(refusal.status(), DeliveryResult::Refused);
             entry.reason = Some(match standing {
                 Standing::WentOver => "rate_limited".to_owned(),
                 _ => refusal.code().to_owned(),
@@ -240,18 +149,18 @@ impl State {
     /// that a new address of the sender costs no call.
     async fn refuse_genuine(
         &self,
-        attempt: &UnverifiedDelivery<'_>,
+        received: &Received<'_>,
         refusal: Refusal,
         delivery: &VerifiedDelivery<'_>,
         request_id: &str,
     ) -> Response<Body> {
         tracing::error!(
             request_id,
-            client_ip = %attempt.client_ip,
+            client_ip = %received.from,
             reason = refusal.code(),
             "refused a genuine delivery: extend the list of addresses and replay it"
         );
-        let mut entry = attempt.entry(refusal.status(), DeliveryResult::Refused);
+        let mut entry = received.entry(refusal.status(), DeliveryResult::Refused);
         entry.reason = Some(refusal.code().to_owned());
         entry.kept_body = KeptBody::InLog;
         if let Err(error) = self.keep(&entry, delivery.body()).await {
@@ -264,11 +173,11 @@ impl State {
     /// Takes a verified delivery in. The answer is 200 only once it is durable.
     async fn take(
         &self,
-        attempt: &UnverifiedDelivery<'_>,
+        received: &Received<'_>,
         delivery: &VerifiedDelivery<'_>,
         request_id: &str,
     ) -> Result<Response<Body>, Error> {
-        let mut entry = attempt.entry(StatusCode::OK, DeliveryResult::Stored);
+        let mut entry = received.entry(StatusCode::OK, DeliveryResult::Stored);
         let taken = match delivery.read(self.country) {
             Ok(Event::Call {
                 kind,
@@ -286,9 +195,9 @@ impl State {
                     },
                     body: delivery.body(),
                     by: ArrivedBy::Webhook,
-                    at: attempt.received_at,
+                    at: received.at,
                 };
-                self.take_call(attempt, &arrival, &mut entry, request_id).await
+                self.take_call(received, &arrival, &mut entry, request_id).await
             }
             Ok(Event::NoCall {
                 kind,
@@ -335,7 +244,7 @@ impl State {
                 entry.result = DeliveryResult::Failed;
                 entry.reason = Some(Refusal::Unavailable.code().to_owned());
                 entry.kept_body = KeptBody::No;
-                entry.latency_ms = attempt.latency_ms();
+                entry.latency_ms = received.latency_ms();
                 self.write_log(&entry, request_id).await;
                 tracing::error!(request_id, %error, "a delivery was not stored");
                 Ok(Refusal::Unavailable.answer(request_id))
@@ -345,14 +254,14 @@ impl State {
 
     async fn take_call(
         &self,
-        attempt: &UnverifiedDelivery<'_>,
+        received: &Received<'_>,
         arrival: &Arrival<'_>,
         entry: &mut Delivery,
         request_id: &str,
     ) -> Result<(), Error> {
         let logged = |taken: Taken| {
             let mut entry = entry.clone();
-            entry.latency_ms = attempt.latency_ms();
+            entry.latency_ms = received.latency_ms();
             (entry.result, entry.reason) = result_of(taken);
             entry
         };
@@ -383,7 +292,7 @@ impl State {
     }
 }
 
-impl UnverifiedDelivery<'_> {
+impl Received<'_> {
     fn latency_ms(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
@@ -391,8 +300,8 @@ impl UnverifiedDelivery<'_> {
     fn entry(&self, status: StatusCode, result: DeliveryResult) -> Delivery {
         Delivery {
             id: self.id.clone(),
-            received_at: self.received_at,
-            client_ip: self.client_ip,
+            received_at: self.at,
+            client_ip: self.from,
             status: status.as_u16(),
             result,
             reason: None,
@@ -426,13 +335,4 @@ async fn within_deadline<T>(storing: impl Future<Output = Result<T, Error>>) -> 
 fn accepted(result: DeliveryResult, conversation_id: Option<&CallId>) -> Result<Response<Body>, Error> {
     let answer = json!({ "success": true, "result": result, "conversation_id": conversation_id });
     json_answer(StatusCode::OK, &answer)
-}
-
-/// `application/json`, with or without parameters such as a charset.
-fn is_json(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split(';').next())
-        .is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
 }

@@ -1,5 +1,6 @@
 //! Takes deliveries: verifies, parses, attributes and stores them.
 
+mod admission;
 mod client_address;
 mod handler;
 mod refusals;

@@ -142,10 +142,11 @@ impl RefusalLimiter {
         }
         let mut known = self.known_over.lock().unwrap_or_else(PoisonError::into_inner);
         known.clients.insert(client);
-        match refusals == self.per_minute + 1 {
-            true => Ok(Standing::WentOver),
-            false => Ok(Standing::Over),
-        }
+        Ok(if refusals == self.per_minute + 1 {
+            Standing::WentOver
+        } else {
+            Standing::Over
+        })
     }
 }
 

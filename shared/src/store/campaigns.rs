@@ -404,9 +404,10 @@ fn was_cancelled(error: &SdkError<TransactWriteItemsError>, reasons: &[&str]) ->
 }
 
 fn transaction_failure(doing: &str, error: SdkError<TransactWriteItemsError>) -> Error {
-    match was_cancelled(&error, THROTTLED) {
-        true => Error::unavailable(doing, error),
-        false => failure(doing, error),
+    if was_cancelled(&error, THROTTLED) {
+        Error::unavailable(doing, error)
+    } else {
+        failure(doing, error)
     }
 }
 
