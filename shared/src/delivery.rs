@@ -90,11 +90,6 @@ impl<'a> VerifiedDelivery<'a> {
         let header = header.map(str::trim).filter(|header| !header.is_empty());
         let header = header.ok_or(SignatureError::Missing)?;
         let (signed_text, signatures) = read_header(header).ok_or(SignatureError::Invalid)?;
-        let signed_at = signed_text
-            .parse()
-            .ok()
-            .and_then(|seconds| Timestamp::from_second(seconds).ok())
-            .ok_or(SignatureError::Invalid)?;
         let genuine = secrets.0.iter().any(|secret| {
             // The body is hashed once for each secret, however many signatures there are.
             let mac = mac(secret, signed_text, body);
@@ -105,6 +100,11 @@ impl<'a> VerifiedDelivery<'a> {
         if !genuine {
             return Err(SignatureError::Invalid);
         }
+        let signed_at = signed_text
+            .parse()
+            .ok()
+            .and_then(|seconds| Timestamp::from_second(seconds).ok())
+            .ok_or(SignatureError::Stale)?;
         let age = now.duration_since(signed_at);
         if age > max_age || age < -MAX_AHEAD {
             return Err(SignatureError::Stale);
@@ -154,13 +154,8 @@ impl<'a> VerifiedDelivery<'a> {
     pub fn read(&self, country: Option<Country>) -> Result<Event, Unparsed> {
         let text = std::str::from_utf8(self.body).map_err(|_| Unparsed::without_kind("not_utf8"))?;
         let text = text.trim_start_matches('\u{feff}');
-        let envelope: Envelope<'_> = read_object(text).map_err(|error| {
-            Unparsed::without_kind(if error.is_data() {
-                "not_an_object"
-            } else {
-                "not_json"
-            })
-        })?;
+        let envelope: Envelope<'_> =
+            read_object(text).map_err(|error| Unparsed::without_kind(why_unread(text, &error)))?;
         let data = envelope.data.map_or("null", RawValue::get);
         // Every version needs a place in time; without one of its own it takes the signature's.
         let mut version_at = envelope
@@ -280,8 +275,22 @@ fn read_call<'a, T: Deserialize<'a>>(
     json: &'a str,
     into_call: impl FnOnce(T) -> Result<Call, NoConversationId>,
 ) -> Result<Call, &'static str> {
-    let object = read_object(json).map_err(|_| "no_data")?;
+    let object = read_object(json).map_err(|error| match why_unread(json, &error) {
+        "not_an_object" => "no_data",
+        reason => reason,
+    })?;
     into_call(object).map_err(|NoConversationId| "no_conversation_id")
+}
+
+/// Every field is read leniently, so an object that can't be read repeats one.
+fn why_unread(json: &str, error: &serde_json::Error) -> &'static str {
+    if !error.is_data() {
+        "not_json"
+    } else if json.trim_start().starts_with('{') {
+        "repeated_field"
+    } else {
+        "not_an_object"
+    }
 }
 
 /// A kind as a column of the log: at most 64 bytes.
@@ -425,7 +434,9 @@ mod tests {
         for stale in [3601, -301, NOW - 1, -(1 << 40)] {
             assert!(check(stale).is_err(), "{stale}");
         }
-        assert_eq!(check(3601), Err(SignatureError::Stale));
+        for stale in [3601, -301, -NOW * 1000] {
+            assert_eq!(check(stale), Err(SignatureError::Stale), "{stale}");
+        }
         let forged = format!("t={},v0={}", NOW - 3601, "0".repeat(64));
         assert_eq!(verify(Some(&forged), BODY), Err(SignatureError::Invalid));
     }
@@ -465,6 +476,7 @@ mod tests {
             (b"{\"type\":\"a\"", "not_json"),
             (nested.as_bytes(), "not_json"),
             (b"\xff\xfe", "not_utf8"),
+            (b"{\"type\":\"a\",\"type\":\"a\"}", "repeated_field"),
             (b"{}", "no_type"),
             (b"{\"type\":null}", "no_type"),
             (b"{\"type\":\"post_call_transcription\"}", "no_data"),

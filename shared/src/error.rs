@@ -15,15 +15,17 @@ pub enum Error {
         /// For people.
         message: String,
     },
-    /// There is nothing of that name.
+    /// There is no such thing.
     NotFound {
-        /// What was looked for: `call`, `campaign`, …
-        what: &'static str,
+        /// For people: what there is not, and what to check.
+        message: &'static str,
     },
     /// It contradicts something that is there.
     Conflict {
         /// What programs match on.
         code: &'static str,
+        /// The offending field, where there is one.
+        field: Option<&'static str>,
         /// For people.
         message: String,
     },
@@ -80,7 +82,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Invalid { message, .. } | Self::Conflict { message, .. } => f.write_str(message),
-            Self::NotFound { what } => write!(f, "no such {what}"),
+            Self::NotFound { message } => f.write_str(message),
             Self::Unavailable(failure) | Self::Internal(failure) => {
                 f.write_str(&failure.doing)?;
                 let mut source = failure.source.as_deref().map(|source| source as &dyn StdError);

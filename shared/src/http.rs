@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use lambda_http::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use lambda_http::request::RequestContext;
 use lambda_http::{Body, Request, RequestExt};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Deserializer, Error as _};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::io::Write;
 
@@ -146,6 +146,15 @@ impl Query {
 /// # Errors
 /// Names the offending field.
 pub fn read_json<T: DeserializeOwned>(request: &Request) -> Result<T, Error> {
+    let invalid = |message: String| Error::Invalid {
+        code: "invalid_request",
+        field: None,
+        message,
+    };
+    // A type that stands for an object would also read itself from a list.
+    if request.body().as_ref().trim_ascii_start().first() != Some(&b'{') {
+        return Err(invalid("the body must be a JSON object".to_owned()));
+    }
     let mut json = serde_json::Deserializer::from_slice(request.body().as_ref());
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
@@ -155,12 +164,22 @@ pub fn read_json<T: DeserializeOwned>(request: &Request) -> Result<T, Error> {
             message: format!("the body is not what this route takes: {}", error.inner()),
         }
     })?;
-    json.end().map_err(|error| Error::Invalid {
-        code: "invalid_request",
-        field: None,
-        message: format!("the body is not one JSON value: {error}"),
-    })?;
+    json.end()
+        .map_err(|error| invalid(format!("the body must be one JSON object: {error}")))?;
     Ok(value)
+}
+
+/// An instant in a request, RFC 3339.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Instant(pub Timestamp);
+
+impl<'de> Deserialize<'de> for Instant {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse()
+            .map(Self)
+            .map_err(|_| D::Error::custom("expected an instant such as 2026-11-01T00:00:00Z"))
+    }
 }
 
 // ------------------------------------------------------------------ answers
@@ -275,13 +294,8 @@ pub fn error_answer(error: &Error, request_id: &str) -> Response<Body> {
         Error::Invalid { code, field, message } => {
             (StatusCode::BAD_REQUEST, *code, message.clone(), field.as_deref())
         }
-        Error::NotFound { what } => (
-            StatusCode::NOT_FOUND,
-            "not_found",
-            format!("there is no such {what}: check the id"),
-            None,
-        ),
-        Error::Conflict { code, message } => (StatusCode::CONFLICT, *code, message.clone(), None),
+        Error::NotFound { message } => (StatusCode::NOT_FOUND, "not_found", (*message).to_owned(), None),
+        Error::Conflict { code, field, message } => (StatusCode::CONFLICT, *code, message.clone(), *field),
         Error::Unavailable(_) => (
             StatusCode::SERVICE_UNAVAILABLE,
             "unavailable",

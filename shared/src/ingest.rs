@@ -78,8 +78,10 @@ impl Ingest {
         arrival: &Arrival<'_>,
         alongside: impl Fn(Taken) -> A,
     ) -> Result<Taken, Error> {
+        // Whether these bytes were here before this arrival, not only before its last round.
+        let mut was_here = None;
         for _ in 0..WRITE_ATTEMPTS {
-            let plan = self.plan(arrival).await?;
+            let plan = self.plan(arrival, &mut was_here).await?;
             let (written, ()) = tokio::join!(self.carry_out(arrival, &plan), alongside(plan.taken));
             match written? {
                 Written::Done => return Ok(plan.taken),
@@ -92,7 +94,7 @@ impl Ingest {
         ))
     }
 
-    async fn plan(&self, arrival: &Arrival<'_>) -> Result<Plan, Error> {
+    async fn plan(&self, arrival: &Arrival<'_>, was_here: &mut Option<bool>) -> Result<Plan, Error> {
         let Arrival { call, version, .. } = arrival;
         let (head, has_body, lists_month, candidates) = tokio::try_join!(
             self.calls.head(&call.id),
@@ -100,13 +102,14 @@ impl Ingest {
             self.calls.lists_month_of(call.started_at),
             self.candidates(call),
         )?;
+        let was_here = *was_here.get_or_insert(has_body);
         let taken = match &head {
             None => Taken::Stored,
             // Without its body, the write of these facts broke off half-way.
             Some(head) if head.version.sha256 == version.sha256 && !has_body => Taken::Stored,
             Some(head) if head.version.sha256 == version.sha256 => Taken::Duplicate,
             Some(head) if head.version < *version => Taken::Updated,
-            Some(_) if has_body => Taken::Duplicate,
+            Some(_) if was_here => Taken::Duplicate,
             Some(_) => Taken::Older,
         };
         let head = match head {

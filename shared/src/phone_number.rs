@@ -20,7 +20,7 @@ pub struct PhoneNumber(String);
 
 impl PhoneNumber {
     /// Reads a number as received; `None` where there is none (empty or blank)
-    /// or where it is too long to be one.
+    /// or where it can't be one: too long, or with control characters.
     ///
     /// A number with `+` and 7 to 15 digits is taken as it is, usual separators
     /// aside, without asking whether it is in use: documentation and fictional
@@ -29,7 +29,7 @@ impl PhoneNumber {
     #[must_use]
     pub fn parse(text: &str, country: Option<Country>) -> Option<Self> {
         let text = text.trim();
-        if text.is_empty() || text.len() > MAX_BYTES {
+        if text.is_empty() || text.len() > MAX_BYTES || text.contains(char::is_control) {
             return None;
         }
         let number = international(text)
@@ -166,6 +166,7 @@ mod tests {
         assert_eq!(parsed("", None), None);
         assert_eq!(parsed(" \t", None), None);
         assert_eq!(parsed(&"1".repeat(257), None), None);
+        assert_eq!(parsed("10\u{0}01", None), None);
     }
 
     #[test]

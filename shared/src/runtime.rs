@@ -17,7 +17,6 @@ use crate::http::{Context, error_answer};
 use crate::phone_number::Country;
 
 /// A setting that is missing or not what it should be.
-#[derive(Debug)]
 pub struct SettingError {
     name: &'static str,
     reason: String,
@@ -26,6 +25,13 @@ pub struct SettingError {
 impl fmt::Display for SettingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "setting {}: {}", self.name, self.reason)
+    }
+}
+
+/// What a function that does not start prints.
+impl fmt::Debug for SettingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -178,6 +178,7 @@ async fn campaigns_are_made_read_and_listed() {
     let again = json!({ "name": "Other", "code": "spring-26" });
     let again = world.send(Method::POST, "/api/campaigns", &again).await;
     assert_eq!(again.error(), (409, "code_in_use".to_owned()));
+    assert_eq!(again.json()["error"]["field"], "code");
 
     for number in 0..6 {
         world.campaign(&format!("Campaign {number}")).await;
@@ -214,7 +215,7 @@ async fn bad_input_names_the_field_and_changes_nothing() {
     let campaign = world.campaign("A").await;
     let long = "n".repeat(10_000);
     for (body, field) in [
-        (json!({}), None),
+        (json!({}), Some("name")),
         (json!({ "name": "" }), Some("name")),
         (json!({ "name": "  " }), Some("name")),
         (json!({ "name": long }), Some("name")),
@@ -223,6 +224,7 @@ async fn bad_input_names_the_field_and_changes_nothing() {
         (json!({ "name": "B", "code": "a b" }), Some("code")),
         (json!({ "name": "B", "colour": "red" }), Some("colour")),
         (json!([]), None),
+        (json!(["B", null]), None),
     ] {
         let answer = world.send(Method::POST, "/api/campaigns", &body).await;
         assert_eq!(answer.error(), (400, "invalid_request".to_owned()), "{body:.60}");
@@ -243,6 +245,11 @@ async fn bad_input_names_the_field_and_changes_nothing() {
         assert_eq!(answer.error(), (400, "invalid_request".to_owned()), "{body}");
         assert_eq!(answer.json()["error"]["field"], field, "{body}");
     }
+    assert_eq!(
+        world.assign(&campaign, "10%0001", &json!({})).await.error().0,
+        400
+    );
+    assert_eq!(world.assign(&campaign, NUMBER, &json!([])).await.error().0, 400);
     for id in ["cmp_00000000000000000000000000000000", "cmp_x", "%20"] {
         assert_eq!(world.assign(id, NUMBER, &json!({})).await.error().0, 404);
         assert_eq!(world.get(&format!("/api/campaigns/{id}")).await.error().0, 404);

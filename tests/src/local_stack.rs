@@ -97,7 +97,10 @@ async fn every_sample_event_can_be_invoked_directly() {
         assert!(!answer["headers"]["x-request-id"].as_str().unwrap().is_empty());
     }
     let nobody = world.invoke("nobody", &json!({})).await;
-    assert_eq!(nobody["message"], "Function not found: nobody");
+    assert_eq!(
+        nobody["message"],
+        "Function not found: nobody. There are: attribution, calls, webhook"
+    );
     let garbage = world.invoke("webhook", &json!({ "version": "2.0" })).await;
     assert!(garbage["errorMessage"].is_string(), "{garbage}");
 }

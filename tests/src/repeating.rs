@@ -76,6 +76,10 @@ async fn fifty_versions_at_once_end_with_the_newest() {
         deliveries.spawn(async move { world.deliver_ok(body.to_string()).await });
     }
     let results = deliveries.join_all().await;
+    assert!(
+        !results.contains(&"duplicate".to_owned()),
+        "each came once: {results:?}"
+    );
     assert_eq!(
         results.iter().filter(|result| *result == "stored").count(),
         1,

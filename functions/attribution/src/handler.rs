@@ -5,11 +5,11 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use lambda_http::http::{Response, StatusCode};
 use lambda_http::{Body, Request};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use shared::campaign::{AssignNumber, Campaign, CampaignId, CampaignStatus};
 use shared::error::Error;
-use shared::http::{Context, Query, json_answer, path_parameter, read_json};
+use shared::http::{Context, Instant, Query, json_answer, path_parameter, read_json};
 use shared::phone_number::{Country, PhoneNumber};
 use shared::runtime::{aws, default_country, setting};
 use shared::store::campaigns::{CampaignRecord, CampaignStore};
@@ -47,7 +47,8 @@ pub async fn handle(state: Arc<State>, request: Request, context: Context) -> Re
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NewCampaign {
-    name: String,
+    #[serde(default)]
+    name: Option<String>,
     #[serde(default)]
     code: Option<String>,
 }
@@ -56,9 +57,9 @@ struct NewCampaign {
 #[serde(deny_unknown_fields)]
 struct NumberRequest {
     #[serde(default)]
-    from: Option<Timestamp>,
+    from: Option<Instant>,
     #[serde(default)]
-    to: Option<Timestamp>,
+    to: Option<Instant>,
     #[serde(default, rename = "move")]
     take_over: bool,
 }
@@ -70,7 +71,7 @@ impl State {
         let cursor = query.take("cursor", |text| Ok(text.to_owned()))?;
         query.finish()?;
         let page = self.campaigns.list(limit, cursor.as_deref()).await?;
-        let campaigns: Vec<Value> = page.entries.iter().map(campaign_json).collect();
+        let campaigns: Vec<_> = page.entries.iter().map(CampaignView::new).collect();
         let answer = json!({ "campaigns": campaigns, "next_cursor": page.next_cursor });
         json_answer(StatusCode::OK, &answer)
     }
@@ -80,7 +81,7 @@ impl State {
         let NewCampaign { name, code } = read_json(request)?;
         let campaign = Campaign {
             id: CampaignId::new(),
-            name: campaign_name(&name)?,
+            name: campaign_name(name.as_deref().unwrap_or_default())?,
             code: code.as_deref().map(campaign_code).transpose()?,
             status: CampaignStatus::Active,
             created_at: now,
@@ -90,36 +91,43 @@ impl State {
             campaign,
             numbers: Vec::new(),
         };
-        json_answer(StatusCode::CREATED, &campaign_json(&record))
+        json_answer(StatusCode::CREATED, &CampaignView::new(&record))
     }
 
     async fn read(&self, request: &Request) -> Result<Response<Body>, Error> {
         Query::of(request).finish()?;
         let record = self.campaigns.get(&campaign_id(request)?).await?;
-        json_answer(StatusCode::OK, &campaign_json(&record))
+        json_answer(StatusCode::OK, &CampaignView::new(&record))
     }
 
     async fn assign(&self, request: &Request, now: Timestamp) -> Result<Response<Body>, Error> {
         Query::of(request).finish()?;
         let campaign_id = campaign_id(request)?;
-        let number = PhoneNumber::parse(&path_parameter(request, "number")?, self.country)
-            .ok_or_else(|| Error::invalid("number", "number must be a phone number of at most 256 bytes"))?;
+        let number =
+            PhoneNumber::parse(&path_parameter(request, "number")?, self.country).ok_or_else(|| {
+                Error::invalid(
+                    "number",
+                    "number must be a phone number, or 1 to 256 bytes of other text on one line",
+                )
+            })?;
         let NumberRequest { from, to, take_over } = read_json(request)?;
         let wanted = AssignNumber {
             campaign_id: campaign_id.clone(),
-            from,
-            to,
+            from: from.map(|Instant(from)| from),
+            to: to.map(|Instant(to)| to),
             take_over,
         };
         self.campaigns.assign_number(&number, wanted, now).await?;
         let record = self.campaigns.get(&campaign_id).await?;
-        json_answer(StatusCode::OK, &campaign_json(&record))
+        json_answer(StatusCode::OK, &CampaignView::new(&record))
     }
 }
 
 /// An id that is none is the id of nothing.
 fn campaign_id(request: &Request) -> Result<CampaignId, Error> {
-    CampaignId::try_from(path_parameter(request, "id")?).map_err(|_| Error::NotFound { what: "campaign" })
+    CampaignId::try_from(path_parameter(request, "id")?).map_err(|_| Error::NotFound {
+        message: "there is no such campaign: check the id",
+    })
 }
 
 fn campaign_name(text: &str) -> Result<String, Error> {
@@ -141,20 +149,43 @@ fn campaign_code(text: &str) -> Result<String, Error> {
     Ok(text.to_owned())
 }
 
-fn campaign_json(record: &CampaignRecord) -> Value {
-    let CampaignRecord { campaign, numbers } = record;
-    let numbers: Vec<Value> = numbers
-        .iter()
-        .map(|(number, assignment)| json!({ "number": number, "from": assignment.from, "to": assignment.to }))
-        .collect();
-    json!({
-        "id": campaign.id,
-        "name": campaign.name,
-        "code": campaign.code,
-        "status": campaign.status,
-        "created_at": campaign.created_at,
-        "numbers": numbers,
-        "agents": [],
-        "contact_count": 0,
-    })
+/// A campaign as the API shows it.
+#[derive(Serialize)]
+struct CampaignView<'a> {
+    id: &'a CampaignId,
+    name: &'a str,
+    code: Option<&'a str>,
+    status: CampaignStatus,
+    created_at: Timestamp,
+    numbers: Vec<AssignmentView<'a>>,
+    agents: [(); 0],
+    contact_count: u32,
+}
+
+#[derive(Serialize)]
+struct AssignmentView<'a> {
+    number: &'a PhoneNumber,
+    from: Timestamp,
+    to: Option<Timestamp>,
+}
+
+impl<'a> CampaignView<'a> {
+    fn new(record: &'a CampaignRecord) -> Self {
+        let CampaignRecord { campaign, numbers } = record;
+        let numbers = numbers.iter().map(|(number, assignment)| AssignmentView {
+            number,
+            from: assignment.from,
+            to: assignment.to,
+        });
+        Self {
+            id: &campaign.id,
+            name: &campaign.name,
+            code: campaign.code.as_deref(),
+            status: campaign.status,
+            created_at: campaign.created_at,
+            numbers: numbers.collect(),
+            agents: [],
+            contact_count: 0,
+        }
+    }
 }

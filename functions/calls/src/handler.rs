@@ -20,6 +20,10 @@ use shared::store::deliveries::{DeliveryId, DeliveryStore, KeptBody};
 
 use crate::render;
 
+const NO_BODY: Error = Error::NotFound {
+    message: "the body is not kept, or is still on its way",
+};
+
 /// All that outlives a request.
 pub struct State {
     calls: CallStore,
@@ -124,7 +128,7 @@ impl State {
             .calls
             .body(&head.record.call.id, &head.version.sha256)
             .await?;
-        raw_answer(request.headers(), body.ok_or(Error::NotFound { what: "body" })?)
+        raw_answer(request.headers(), body.ok_or(NO_BODY)?)
     }
 
     async fn read_transcript(&self, request: &Request) -> Result<Response<Body>, Error> {
@@ -155,7 +159,9 @@ impl State {
     }
 
     async fn head(&self, request: &Request) -> Result<Head, Error> {
-        let missing = || Error::NotFound { what: "call" };
+        let missing = || Error::NotFound {
+            message: "there is no such call: check the id",
+        };
         let id = CallId::try_from(path_parameter(request, "id")?).map_err(|_| missing())?;
         self.calls.head(&id).await?.ok_or_else(missing)
     }
@@ -185,7 +191,7 @@ impl State {
             (KeptBody::WithCall, Some(id)) => self.calls.body(id, &delivery.body_sha256).await?,
             (KeptBody::WithCall, None) | (KeptBody::No, _) => None,
         };
-        raw_answer(request.headers(), body.ok_or(Error::NotFound { what: "body" })?)
+        raw_answer(request.headers(), body.ok_or(NO_BODY)?)
     }
 }
 
@@ -195,7 +201,9 @@ fn campaign_of(record: &CallRecord) -> Option<CampaignId> {
 
 /// An id that is none is the id of nothing.
 fn delivery_id(request: &Request) -> Result<DeliveryId, Error> {
-    DeliveryId::try_from(path_parameter(request, "id")?).map_err(|_| Error::NotFound { what: "delivery" })
+    DeliveryId::try_from(path_parameter(request, "id")?).map_err(|_| Error::NotFound {
+        message: "there is no such delivery: check the id",
+    })
 }
 
 /// A body byte for byte; what is no text is not said to be JSON.

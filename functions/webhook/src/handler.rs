@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use lambda_http::http::{Method, Response, StatusCode};
 use lambda_http::{Body, Request};
-use serde_json::json;
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 use shared::call::{ArrivedBy, CallId};
 use shared::delivery::{Event, Unparsed, VerifiedDelivery};
 use shared::error::Error;
-use shared::http::{Context, json_answer};
+use shared::http::{Context, json_answer, text_answer};
 use shared::ingest::{Arrival, Ingest, Taken};
 use shared::phone_number::Country;
 use shared::runtime::{aws, default_country, setting};
@@ -28,6 +28,9 @@ use crate::refusals::{Refusal, RefusalLimiter, Standing, seconds_left_in_minute}
 /// How long storing may take in all; then the sender is to try again, which it
 /// learns before the gateway gives up.
 const DEADLINE: Duration = Duration::from_secs(15);
+
+/// The answer to `GET`.
+const ACTIVE: &str = r#"{"success":true,"message":"ElevenLabs webhook endpoint is active","endpoint":"/api/webhooks/elevenlabs","methods":["POST"],"version":"1.0.0"}"#;
 
 /// All that outlives a request.
 pub struct State {
@@ -63,16 +66,7 @@ impl State {
 /// Answers one request to the webhook.
 pub async fn handle(state: Arc<State>, request: Request, context: Context) -> Result<Response<Body>, Error> {
     if request.method() == Method::GET {
-        return json_answer(
-            StatusCode::OK,
-            &json!({
-                "success": true,
-                "message": "ElevenLabs webhook endpoint is active",
-                "endpoint": "/api/webhooks/elevenlabs",
-                "methods": ["POST"],
-                "version": "1.0.0",
-            }),
-        );
+        return Ok(text_answer(StatusCode::OK, "application/json", ACTIVE.to_owned()));
     }
     let received = Received {
         id: DeliveryId::new(context.received_at),
@@ -237,7 +231,12 @@ impl State {
                     bytes = entry.bytes,
                     "took a delivery"
                 );
-                accepted(entry.result, entry.conversation_id.as_ref())
+                let answer = Accepted {
+                    success: true,
+                    result: entry.result,
+                    conversation_id: entry.conversation_id.as_ref(),
+                };
+                json_answer(StatusCode::OK, &answer)
             }
             Err(error) => {
                 entry.status = Refusal::Unavailable.status().as_u16();
@@ -332,7 +331,10 @@ async fn within_deadline<T>(storing: impl Future<Output = Result<T, Error>>) -> 
         .unwrap_or_else(|elapsed| Err(Error::unavailable("storing a delivery", elapsed)))
 }
 
-fn accepted(result: DeliveryResult, conversation_id: Option<&CallId>) -> Result<Response<Body>, Error> {
-    let answer = json!({ "success": true, "result": result, "conversation_id": conversation_id });
-    json_answer(StatusCode::OK, &answer)
+/// The answer to a delivery that was taken in.
+#[derive(Serialize)]
+struct Accepted<'a> {
+    success: bool,
+    result: DeliveryResult,
+    conversation_id: Option<&'a CallId>,
 }

@@ -58,7 +58,9 @@ impl Refusal {
         match self {
             Self::MethodNotAllowed => "post deliveries to this address",
             Self::UnsupportedMediaType => "send content-type: application/json",
-            Self::AddressNotAllowed => "deliveries are not accepted from this address",
+            Self::AddressNotAllowed => {
+                "deliveries are not accepted from this address: add it to the list of allowed addresses"
+            }
             Self::Signature(SignatureError::Missing) => "sign the delivery: ElevenLabs-Signature is missing",
             Self::Signature(SignatureError::Invalid) => {
                 "the signature does not match the body and the secret"

@@ -108,7 +108,8 @@ impl DynamoDb {
             Storage::Memory => Database::memory()?,
             Storage::File(path) => {
                 if let Some(folder) = path.parent() {
-                    std::fs::create_dir_all(folder)?;
+                    std::fs::create_dir_all(folder)
+                        .with_context(|| format!("making {}", folder.display()))?;
                 }
                 let path = path.to_str().context("the database's path is not UTF-8")?;
                 Database::new(path).with_context(|| format!("opening {path}"))?

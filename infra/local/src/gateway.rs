@@ -221,10 +221,13 @@ async fn invoke(
             .values()
             .find(|function| function.binary_name() == name)
     }) else {
-        return json_response(
-            StatusCode::NOT_FOUND,
-            &json!({ "message": format!("Function not found: {name}") }),
-        );
+        let names: Vec<&str> = gateway
+            .functions
+            .values()
+            .map(|function| function.binary_name())
+            .collect();
+        let message = format!("Function not found: {name}. There are: {}", names.join(", "));
+        return json_response(StatusCode::NOT_FOUND, &json!({ "message": message }));
     };
     let Ok(event) = axum::body::to_bytes(request.into_body(), BODY_LIMIT_BYTES).await else {
         return GatewayError::BodyTooLarge.into_response();

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde_json::Value;
+
 /// The collected log lines of all functions.
 #[derive(Clone, Debug, Default)]
 pub struct Logs {
@@ -22,7 +24,7 @@ impl Logs {
     /// Adds a line of one function.
     pub fn add(&self, function: &str, line: &str) {
         if self.echo {
-            eprintln!("{function} | {line}");
+            eprintln!("{function} | {}", short(line).as_deref().unwrap_or(line));
         } else {
             self.lines
                 .lock()
@@ -35,5 +37,32 @@ impl Logs {
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// A JSON line of a function as people read it: level, message, fields.
+fn short(line: &str) -> Option<String> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    let fields = line["fields"].as_object()?;
+    let mut text = format!("{} {}", line["level"].as_str()?, fields.get("message")?.as_str()?);
+    for (name, value) in fields.iter().filter(|(name, _)| *name != "message") {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        text.push_str(&format!(" {name}={value}"));
+    }
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_json_line_is_shown_short_and_any_other_as_it_is() {
+        let line = r#"{"level":"INFO","fields":{"message":"took a delivery","result":"stored","bytes":7},"span":{}}"#;
+        assert_eq!(
+            short(line).as_deref(),
+            Some("INFO took a delivery bytes=7 result=stored")
+        );
+        assert_eq!(short("Error: setting X"), None);
     }
 }

@@ -65,7 +65,7 @@ enum Command {
         #[arg(long, default_value = DEFAULT_WEBHOOK_SECRET)]
         secret: String,
         /// Where the stack is.
-        #[arg(long, default_value = DEFAULT_URL)]
+        #[arg(long, default_value = DEFAULT_URL, value_parser = base_url)]
         url: String,
     },
     /// Puts one raw Lambda event into one function and prints its answer.
@@ -75,9 +75,21 @@ enum Command {
         /// File with the event.
         event: PathBuf,
         /// Where the stack is.
-        #[arg(long, default_value = DEFAULT_URL)]
+        #[arg(long, default_value = DEFAULT_URL, value_parser = base_url)]
         url: String,
     },
+}
+
+/// A URL as people type it, without its scheme and with a slash at its end.
+fn base_url(text: &str) -> Result<String, String> {
+    let url = text.trim_end_matches('/');
+    if url.is_empty() {
+        Err("expected a URL such as http://127.0.0.1:3000".to_owned())
+    } else if url.contains("://") {
+        Ok(url.to_owned())
+    } else {
+        Ok(format!("http://{url}"))
+    }
 }
 
 fn name_and_value(text: &str) -> Result<(String, String), String> {
@@ -116,6 +128,10 @@ async fn run(run: Run) -> Result<()> {
         let folder = run.data.unwrap_or_else(|| workspace().join(".local"));
         Storage::File(folder.join("dynamodb.sqlite"))
     };
+    ensure!(
+        run.webhook_secrets.len() <= 2,
+        "--webhook-secret is given at most twice: the current and the previous one"
+    );
     let mut parameters: BTreeMap<_, _> = run.parameters.into_iter().collect();
     if run.allow_unsigned {
         parameters.insert("AllowUnsignedDeliveries".to_owned(), "true".to_owned());
@@ -176,6 +192,6 @@ async fn invoke(function: &str, event: PathBuf, url: &str) -> Result<()> {
         .with_context(|| format!("posting to {url} (is it running? `cargo local` starts it)"))?;
     let failed = !response.status().is_success() || response.headers().contains_key("x-amz-function-error");
     println!("{}", response.text().await?);
-    ensure!(!failed, "the function did not answer");
+    ensure!(!failed, "the invocation failed");
     Ok(())
 }

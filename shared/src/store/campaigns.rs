@@ -84,6 +84,7 @@ impl CampaignStore {
             Ok(_) => Ok(()),
             Err(error) if was_cancelled(&error, LOST_TO_ANOTHER) => Err(Error::Conflict {
                 code: "code_in_use",
+                field: Some("code"),
                 message: "another campaign has this code: choose another one".to_owned(),
             }),
             Err(error) => Err(transaction_failure("creating a campaign", error)),
@@ -106,7 +107,9 @@ impl CampaignStore {
     pub async fn get(&self, id: &CampaignId) -> Result<CampaignRecord, Error> {
         let item = self.campaign_item(id).await?;
         let mut records = self.with_numbers(vec![item]).await?;
-        records.pop().ok_or(Error::NotFound { what: "campaign" })
+        records.pop().ok_or(Error::NotFound {
+            message: "there is no such campaign: check the id",
+        })
     }
 
     /// A page of campaigns, the newest first.
@@ -194,12 +197,13 @@ impl CampaignStore {
             if had.is_some_and(|had| had.len() >= MAX_NUMBERS && !had.contains(number)) {
                 return Err(Error::Conflict {
                     code: "too_many_numbers",
+                    field: None,
                     message: format!("a campaign can have {MAX_NUMBERS} numbers over time"),
                 });
             }
             let assigned = match item.assignments.assign(wanted.clone(), now) {
                 Ok(assigned) => assigned,
-                Err(error) => return Err(self.explain(error).await?),
+                Err(error) => return Err(self.explain(error, wanted.take_over).await?),
             };
             if assigned == item.assignments {
                 return Ok(());
@@ -212,6 +216,7 @@ impl CampaignStore {
         }
         Err(Error::Conflict {
             code: "busy",
+            field: None,
             message: "this number is being changed by others: try again".to_owned(),
         })
     }
@@ -253,17 +258,23 @@ impl CampaignStore {
         }
     }
 
-    async fn explain(&self, error: AssignNumberError) -> Result<Error, Error> {
+    async fn explain(&self, error: AssignNumberError, take_over: bool) -> Result<Error, Error> {
         Ok(match error {
             AssignNumberError::EndsBeforeStart => Error::invalid("to", "to must be later than from"),
             AssignNumberError::Overlap(other) => {
                 let names = self.names([other.campaign_id.clone()]).await?;
                 let name = names.get(&other.campaign_id).map_or("", String::as_str);
                 let until = other.to.map_or_else(|| "on".to_owned(), |to| format!("to {to}"));
+                let mend = if take_over {
+                    "it can't be moved before it begins: set \"to\" to that time or earlier"
+                } else {
+                    "choose another time, or move it with \"move\": true"
+                };
                 Error::Conflict {
                     code: "number_overlap",
+                    field: Some("number"),
                     message: format!(
-                        "campaign {} ({name}) has this number from {} {until}: choose another time, or move it with \"move\": true",
+                        "campaign {} ({name}) has this number from {} {until}: {mend}",
                         other.campaign_id, other.from
                     ),
                 }
@@ -274,7 +285,9 @@ impl CampaignStore {
     async fn campaign_item(&self, id: &CampaignId) -> Result<CampaignItem, Error> {
         match self.get_one(CAMPAIGNS, id.as_str()).await? {
             Some(item) => from_item(&format!("campaign {id}"), item),
-            None => Err(Error::NotFound { what: "campaign" }),
+            None => Err(Error::NotFound {
+                message: "there is no such campaign: check the id",
+            }),
         }
     }
 

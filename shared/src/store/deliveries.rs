@@ -225,7 +225,9 @@ impl DeliveryStore {
     /// # Errors
     /// When there is none, or the store fails.
     pub async fn get(&self, id: &DeliveryId, now: Timestamp) -> Result<Delivery, Error> {
-        let missing = Error::NotFound { what: "delivery" };
+        let missing = Error::NotFound {
+            message: "there is no such delivery: check the id",
+        };
         let Some(bucket) = id.bucket() else {
             return Err(missing);
         };
@@ -269,7 +271,9 @@ impl DeliveryStore {
             chunks.push(from_item("a kept body", item)?);
         }
         if chunks.is_empty() {
-            return Err(Error::NotFound { what: "body" });
+            return Err(Error::NotFound {
+                message: "the body of this delivery is not kept",
+            });
         }
         unpack(chunks, usize::try_from(delivery.bytes).unwrap_or(usize::MAX))
     }
