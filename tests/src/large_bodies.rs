@@ -1,9 +1,11 @@
 //! Long calls are stored whole; what cannot pass is refused clearly.
 
 use local::dynamodb::Fault;
+use reqwest::Method;
 use serde_json::{Value, json};
+use sha2::Digest;
 
-use crate::support::{World, phone_call};
+use crate::support::{World, phone_call, request};
 
 /// A body of at least this many bytes, a little more, with so many words in each
 /// turn of its transcript, which does not compress to nothing.
@@ -55,7 +57,7 @@ async fn transcripts_of_one_and_a_half_and_of_five_and_a_half_megabytes_are_stor
         assert!(raw.body == body, "{id} comes back byte for byte");
         let zipped = [("accept-encoding", "gzip")];
         let path = format!("/api/calls/{id}/raw");
-        let zipped = world.request(reqwest::Method::GET, &path, &zipped, "").await;
+        let zipped = world.request(Method::GET, &path, &zipped, "").await;
         assert_eq!((zipped.status, zipped.header("content-encoding")), (200, "gzip"));
         assert!(zipped.body.len() < body.len());
     }
@@ -114,6 +116,42 @@ async fn a_large_body_that_was_half_written_is_completed_by_the_next_attempt() {
     assert_eq!(world.deliver_ok(body.clone()).await, "stored");
     assert!(world.get("/api/calls/conv_long/raw").await.body == body);
     assert_eq!(world.deliver_ok(body).await, "duplicate");
+}
+
+#[tokio::test]
+async fn a_chunk_that_an_earlier_attempt_left_behind_does_no_harm() {
+    let world = World::new().await;
+    let body = long_call("conv_long", 1_500_000, 60);
+    world.deliver_ok(body.clone()).await;
+    let hash = hex::encode(sha2::Sha256::digest(&body));
+    let left_behind = json!({
+        "TableName": "CallsTable",
+        "Item": {
+            "call_id": { "S": "conv_long" },
+            "part": { "S": format!("body#{hash}#009") },
+            "zstd": { "B": "AAAA" },
+        },
+    });
+    let headers = [
+        ("x-amz-target", "DynamoDB_20120810.PutItem"),
+        ("content-type", "application/x-amz-json-1.0"),
+        (
+            "authorization",
+            "AWS4-HMAC-SHA256 Credential=test/20261122/eu-west-1/dynamodb/aws4_request, SignedHeaders=host, Signature=0",
+        ),
+        ("x-amz-date", "20261122T100000Z"),
+    ];
+    let store = world.stack.dynamodb().url();
+    let written = request(
+        &world.client,
+        Method::POST,
+        store,
+        &headers,
+        left_behind.to_string(),
+    )
+    .await;
+    assert_eq!(written.status, 200, "{written:?}");
+    assert!(world.get("/api/calls/conv_long/raw").await.body == body);
 }
 
 #[tokio::test]

@@ -261,6 +261,15 @@ async fn what_cannot_be_understood_is_answered_200_and_kept() {
         assert_eq!(world.get(&format!("{path}/raw")).await.body, body, "{reason}");
     }
     assert!(world.calls("").await.is_empty());
+
+    // It waits for newer code, however long that takes.
+    let waiting = world.deliveries().await[0]["id"].as_str().unwrap().to_owned();
+    world
+        .stack
+        .clock()
+        .advance(jiff::SignedDuration::from_hours(24 * 400));
+    let raw = world.get(&format!("/api/deliveries/{waiting}/raw")).await;
+    assert_eq!(raw.body, bodies[8].0);
 }
 
 #[tokio::test]

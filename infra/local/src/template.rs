@@ -232,8 +232,6 @@ struct RawTemplate {
     parameters: BTreeMap<String, RawParameter>,
     #[serde(default)]
     globals: RawGlobals,
-    #[serde(default)]
-    conditions: BTreeMap<String, Value>,
     resources: BTreeMap<String, RawResource>,
     #[serde(default)]
     outputs: BTreeMap<String, Value>,
@@ -421,7 +419,7 @@ fn to_json(yaml: &Yaml<'_>) -> Result<Value> {
                 tag.suffix
             );
             let name = match tag.suffix.as_str() {
-                "Ref" | "Condition" => tag.suffix.clone(),
+                "Ref" => "Ref".to_owned(),
                 other => format!("Fn::{other}"),
             };
             let argument = match (name.as_str(), to_json(inner)?) {
@@ -447,7 +445,6 @@ fn scalar_text(value: &Value) -> Result<String> {
 struct Resolver<'a> {
     parameters: BTreeMap<String, String>,
     resources: &'a BTreeMap<String, RawResource>,
-    conditions: &'a BTreeMap<String, Value>,
 }
 
 impl<'a> Resolver<'a> {
@@ -471,7 +468,6 @@ impl<'a> Resolver<'a> {
         Ok(Self {
             parameters,
             resources: &raw.resources,
-            conditions: &raw.conditions,
         })
     }
 
@@ -504,33 +500,7 @@ impl<'a> Resolver<'a> {
                 _ => bail!("Fn::GetAtt {argument} is not understood"),
             },
             ("Fn::Sub", Value::String(text)) => self.substitute(text).map(Value::String),
-            ("Fn::If", Value::Array(parts)) => match parts.as_slice() {
-                [Value::String(condition), yes, no] => {
-                    let chosen = if self.condition(condition)? { yes } else { no };
-                    self.resolve(chosen.clone())
-                }
-                _ => bail!("Fn::If {argument} is not understood"),
-            },
             _ => bail!("the intrinsic {name} {argument} is not understood here"),
-        }
-    }
-
-    fn condition(&self, name: &str) -> Result<bool> {
-        let condition = self
-            .conditions
-            .get(name)
-            .with_context(|| format!("the template has no condition {name}"))?;
-        match condition.as_object().and_then(|map| map.iter().next()) {
-            Some((function, Value::Array(sides))) if function == "Fn::Equals" && sides.len() == 2 => {
-                Ok(self.resolve(sides[0].clone())? == self.resolve(sides[1].clone())?)
-            }
-            Some((function, Value::Array(inner))) if function == "Fn::Not" && inner.len() == 1 => {
-                match inner[0].as_object().and_then(|map| map.get("Condition")) {
-                    Some(Value::String(inner)) => Ok(!self.condition(inner)?),
-                    _ => bail!("condition {name}: only Fn::Not of a named condition is understood"),
-                }
-            }
-            _ => bail!("condition {name} is not understood here"),
         }
     }
 
