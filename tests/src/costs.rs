@@ -101,7 +101,7 @@ async fn a_refused_delivery_costs_at_most_two_write_units() {
 #[tokio::test]
 async fn a_delivery_takes_two_sequential_round_trips() {
     let world = settled_world().await;
-    let hold = Duration::from_millis(100);
+    let hold = Duration::from_millis(300);
     world.stack.dynamodb().inject(move |_| Some(Fault::Delayed(hold)));
     for (what, most) in [("stored", 2), ("duplicate", 2)] {
         world.stack.dynamodb().record();

@@ -112,6 +112,7 @@ impl Function {
     }
 
     async fn run(&self, event: Bytes) -> Result<Bytes, InvokeError> {
+        let mut killed = self.killed.subscribe();
         let _permit = self
             .free
             .acquire()
@@ -125,7 +126,6 @@ impl Function {
                 .map_err(|error| InvokeError::Died(format!("{error:#}")))?,
         };
         let timeout = Duration::from_secs(self.definition.timeout_seconds);
-        let mut killed = self.killed.subscribe();
         let answer = tokio::select! {
             answer = instance.invoke(event, timeout) => answer,
             () = tokio::time::sleep(timeout) => Err(InvokeError::TimedOut),
