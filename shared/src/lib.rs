@@ -7,6 +7,7 @@ pub mod call;
 pub mod campaign;
 pub mod conversation;
 pub mod delivery;
+pub mod details;
 pub mod error;
 pub mod http;
 pub mod ingest;

@@ -9,7 +9,7 @@ use serde_json::json;
 use shared::attribution::Status;
 use shared::call::CallId;
 use shared::campaign::CampaignId;
-use shared::conversation::Details;
+use shared::details::Details;
 use shared::error::Error;
 use shared::http::{Context, Query, json_answer, large_answer, large_json_answer, path_parameter};
 use shared::runtime::{aws, setting};

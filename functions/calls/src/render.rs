@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use shared::attribution::{Evidence, Method, Status};
 use shared::call::{ArrivedBy, CallId, Channel, Conversion, Direction, Outcome};
 use shared::campaign::CampaignId;
-use shared::conversation::{Details, Turn};
+use shared::details::{Details, Turn};
 use shared::phone_number::PhoneNumber;
 use shared::store::calls::{CallRecord, Head};
 use shared::store::deliveries::{self, DeliveryId, DeliveryResult, KeptBody};

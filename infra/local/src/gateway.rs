@@ -21,8 +21,9 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::clock::Clock;
+use crate::cloudformation::ACCOUNT;
 use crate::lambda::{Function, InvokeError};
-use crate::template::{ACCOUNT, Route};
+use crate::template::Route;
 
 const BODY_LIMIT_BYTES: usize = 10 * 1024 * 1024;
 const HEAD_LIMIT_BYTES: usize = 10_240;

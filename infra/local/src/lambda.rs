@@ -21,8 +21,9 @@ use tokio::sync::{Mutex as AsyncMutex, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
+use crate::cloudformation::{ACCOUNT, REGION};
 use crate::logs::Logs;
-use crate::template::{self, REGION};
+use crate::template;
 
 /// Lambda's limit on the request and on the response of an invocation.
 pub const PAYLOAD_LIMIT_BYTES: usize = 6_291_456;
@@ -317,8 +318,7 @@ async fn next(State(runtime): State<Arc<Runtime>>) -> Response<Body> {
             "lambda-runtime-invoked-function-arn",
             format!(
                 "arn:aws:lambda:{REGION}:{}:function:{}",
-                template::ACCOUNT,
-                runtime.function
+                ACCOUNT, runtime.function
             ),
         )
         .header(

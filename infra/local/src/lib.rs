@@ -6,6 +6,7 @@
 
 mod binaries;
 pub mod clock;
+mod cloudformation;
 pub mod dynamodb;
 mod gateway;
 pub mod lambda;
