@@ -4,7 +4,8 @@ use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
+
+use crate::time_id;
 
 /// The id of a campaign: `cmp_` and 32 hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -12,22 +13,16 @@ use uuid::Uuid;
 pub struct CampaignId(String);
 
 impl CampaignId {
-    /// A new id. Ids of later campaigns sort later.
+    /// A new id of a campaign made at an instant. Later ones sort later.
     #[must_use]
-    pub fn new() -> Self {
-        Self(format!("cmp_{}", Uuid::now_v7().simple()))
+    pub fn new(created_at: Timestamp) -> Self {
+        Self(time_id::new("cmp_", created_at))
     }
 
     /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-}
-
-impl Default for CampaignId {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

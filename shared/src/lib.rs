@@ -15,3 +15,4 @@ mod lenient;
 pub mod phone_number;
 pub mod runtime;
 pub mod store;
+mod time_id;

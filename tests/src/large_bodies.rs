@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use sha2::Digest;
 
-use crate::support::{World, phone_call, request};
+use crate::support::{World, phone_call};
 
 /// A body of at least this many bytes, a little more, with so many words in each
 /// turn of its transcript, which does not compress to nothing.
@@ -132,25 +132,7 @@ async fn a_chunk_that_an_earlier_attempt_left_behind_does_no_harm() {
             "zstd": { "B": "AAAA" },
         },
     });
-    let headers = [
-        ("x-amz-target", "DynamoDB_20120810.PutItem"),
-        ("content-type", "application/x-amz-json-1.0"),
-        (
-            "authorization",
-            "AWS4-HMAC-SHA256 Credential=test/20261122/eu-west-1/dynamodb/aws4_request, SignedHeaders=host, Signature=0",
-        ),
-        ("x-amz-date", "20261122T100000Z"),
-    ];
-    let store = world.stack.dynamodb().url();
-    let written = request(
-        &world.client,
-        Method::POST,
-        store,
-        &headers,
-        left_behind.to_string(),
-    )
-    .await;
-    assert_eq!(written.status, 200, "{written:?}");
+    world.ask_store("PutItem", &left_behind).await;
     assert!(world.get("/api/calls/conv_long/raw").await.body == body);
 }
 

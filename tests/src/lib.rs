@@ -13,6 +13,7 @@ mod floods;
 mod large_bodies;
 mod listing;
 mod local_stack;
+mod logging;
 mod receiving;
 mod refusing;
 mod repeating;

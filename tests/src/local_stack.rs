@@ -68,6 +68,33 @@ async fn routes_and_heads_have_the_gateways_limits() {
 }
 
 #[tokio::test]
+async fn tables_expire_what_the_template_lets_expire() {
+    let world = World::new().await;
+    for (table, expires) in [
+        ("CallsTable", false),
+        ("CampaignsTable", false),
+        ("DeliveriesTable", true),
+        ("RateLimitsTable", true),
+    ] {
+        let answer = world
+            .ask_store("DescribeTimeToLive", &json!({ "TableName": table }))
+            .await;
+        let ttl = &answer["TimeToLiveDescription"];
+        assert_eq!(ttl["TimeToLiveStatus"] == "ENABLED", expires, "{table}: {ttl}");
+        assert_eq!(ttl["AttributeName"] == "expires_at", expires, "{table}: {ttl}");
+    }
+    // And what is to expire says when.
+    world.stack.clock().set("2026-11-22T10:00:17Z".parse().unwrap());
+    world.post(&[("content-type", "text/plain")], "x").await;
+    for (table, kept_seconds) in [("DeliveriesTable", 90 * 86_400), ("RateLimitsTable", 3600 - 17)] {
+        let items = world.ask_store("Scan", &json!({ "TableName": table })).await;
+        let expires_at = items["Items"][0]["expires_at"]["N"].as_str().unwrap();
+        let now = world.stack.clock().now().as_second();
+        assert_eq!(expires_at.parse::<i64>().unwrap() - now, kept_seconds, "{table}");
+    }
+}
+
+#[tokio::test]
 async fn every_sample_event_can_be_invoked_directly() {
     let world = World::new().await;
     for (function, case, status) in [

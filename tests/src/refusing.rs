@@ -214,6 +214,15 @@ async fn bad_signatures_cause_no_fetches_of_the_secret() {
         assert_eq!(world.post(&signed, "{}").await.status, 401);
     }
     assert_eq!(world.stack.secrets().fetches(), before);
+
+    // Nor while they can't be had: one attempt, which the SDK repeats twice, then a pause.
+    world.stack.clock().advance(SignedDuration::from_secs(61));
+    world.stack.secrets().set_broken(true);
+    for _ in 0..50 {
+        let signed = [JSON, (SIGNATURE_HEADER, "t=1795300084,v0=00")];
+        assert_eq!(world.post(&signed, "{}").await.status, 503);
+    }
+    assert!(world.stack.secrets().fetches() <= before + 3);
 }
 
 #[tokio::test]

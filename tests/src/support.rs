@@ -175,6 +175,24 @@ impl World {
         self.send(Method::PUT, &path, assignment).await
     }
 
+    /// A request straight to the store, past every function.
+    pub(crate) async fn ask_store(&self, operation: &str, body: &Value) -> Value {
+        let target = format!("DynamoDB_20120810.{operation}");
+        let credential = "test/20261122/eu-west-1/dynamodb/aws4_request";
+        let authorization =
+            format!("AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders=host, Signature=0");
+        let headers = [
+            ("x-amz-target", target.as_str()),
+            ("content-type", "application/x-amz-json-1.0"),
+            ("authorization", authorization.as_str()),
+            ("x-amz-date", "20261122T100000Z"),
+        ];
+        let url = self.stack.dynamodb().url();
+        request(&self.client, Method::POST, url, &headers, body.to_string())
+            .await
+            .expect(200)
+    }
+
     /// A raw event into one function, and its answer as the function gave it.
     pub(crate) async fn invoke(&self, function: &str, event: &Value) -> Value {
         let path = format!("/2015-03-31/functions/{function}/invocations");

@@ -74,6 +74,37 @@ fn dependencies_flow_one_way() {
 }
 
 #[test]
+fn the_domain_knows_no_http_no_aws_no_environment_and_no_clock() {
+    let domain = [
+        "phone_number",
+        "call",
+        "campaign",
+        "attribution",
+        "conversation",
+        "lenient",
+        "details",
+        "delivery",
+    ];
+    for module in domain {
+        let path = workspace().join(format!("shared/src/{module}.rs"));
+        let text = std::fs::read_to_string(&path).unwrap();
+        let product = text.split("#[cfg(test)]").next().unwrap();
+        for foreign in [
+            "aws_",
+            "lambda_http",
+            "std::env",
+            "crate::store",
+            "crate::http",
+            "::now()",
+            "now_v7",
+            "Instant::",
+        ] {
+            assert!(!product.contains(foreign), "{module} knows {foreign}");
+        }
+    }
+}
+
+#[test]
 fn mains_have_no_branch() {
     for function in template().functions.into_values() {
         let path = workspace()

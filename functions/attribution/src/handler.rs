@@ -80,7 +80,7 @@ impl State {
         Query::of(request).finish()?;
         let NewCampaign { name, code } = read_json(request)?;
         let campaign = Campaign {
-            id: CampaignId::new(),
+            id: CampaignId::new(now),
             name: campaign_name(name.as_deref().unwrap_or_default())?,
             code: code.as_deref().map(campaign_code).transpose()?,
             status: CampaignStatus::Active,

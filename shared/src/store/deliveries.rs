@@ -15,12 +15,13 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
-use uuid::{NoContext, Uuid};
+use uuid::Uuid;
 
 use super::body::{ChunkItem, pack, unpack};
 use super::{Page, cursor, failure, from_item, month_of, text, to_item};
 use crate::call::CallId;
 use crate::error::Error;
+use crate::time_id;
 
 const LIST: &str = "deliveries";
 const SHARDS: u8 = 4;
@@ -36,10 +37,7 @@ impl DeliveryId {
     /// A new id of a delivery that was received at an instant.
     #[must_use]
     pub fn new(received_at: Timestamp) -> Self {
-        let seconds = u64::try_from(received_at.as_second()).unwrap_or_default();
-        let nanoseconds = u32::try_from(received_at.subsec_nanosecond()).unwrap_or_default();
-        let time = uuid::Timestamp::from_unix(NoContext, seconds, nanoseconds);
-        Self(format!("dlv_{}", Uuid::new_v7(time).simple()))
+        Self(time_id::new("dlv_", received_at))
     }
 
     /// The id as text.
