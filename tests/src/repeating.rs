@@ -1,7 +1,10 @@
 //! Deliveries come again, late, and many at once: the call stays what it is.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use local::dynamodb::Fault;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -87,6 +90,38 @@ async fn fifty_versions_at_once_end_with_the_newest() {
     );
     assert_eq!(world.call("conv_1").await["duration_seconds"], 49);
     assert_eq!(world.calls("").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_slow_write_of_older_facts_does_not_undo_newer_ones() {
+    let world = World::new().await;
+    let version = |seconds: u32| {
+        let mut body = phone_call(
+            "conv_1",
+            "2026-11-20T10:00:00Z",
+            &format!("2026-11-20T10:05:0{seconds}Z"),
+        );
+        body["data"]["metadata"]["call_duration_secs"] = json!(seconds);
+        body.to_string()
+    };
+    assert_eq!(world.deliver_ok(version(1)).await, "stored");
+    // Version 2 has read the call and is about to write it when version 3 comes and goes.
+    let about_to_write = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&about_to_write);
+    world.stack.dynamodb().inject(move |request| {
+        let older = request.operation == "PutItem" && request.body["Item"]["duration_seconds"]["N"] == "2";
+        let first = older && !seen.swap(true, Ordering::SeqCst);
+        first.then_some(Fault::Delayed(Duration::from_secs(1)))
+    });
+    let newer = async {
+        while !about_to_write.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
+        world.deliver_ok(version(3)).await
+    };
+    let (older, newer) = tokio::join!(world.deliver_ok(version(2)), newer);
+    assert_eq!((older.as_str(), newer.as_str()), ("ignored", "updated"));
+    assert_eq!(world.call("conv_1").await["duration_seconds"], 3);
 }
 
 #[tokio::test]
