@@ -149,6 +149,7 @@ fn by_tracking_number(call: &Call, candidates: &Candidates) -> Vec<Candidate> {
                  campaign_id,
                  from,
                  to,
+                 ..
              }| Candidate {
                 campaign_id: campaign_id.clone(),
                 method: Method::TrackingNumber,

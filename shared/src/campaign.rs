@@ -5,6 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::identity::Identity;
 use crate::time_id;
 
 /// The id of a campaign: `cmp_` and 32 hexadecimal digits.
@@ -76,6 +77,8 @@ pub struct Campaign {
     pub status: CampaignStatus,
     /// When it was made.
     pub created_at: Timestamp,
+    /// Who made it.
+    pub created_by: Identity,
 }
 
 /// A tracking number that belongs to a campaign for a while.
@@ -89,11 +92,19 @@ pub struct NumberAssignment {
     pub from: Timestamp,
     /// The first instant after it; open where `None`.
     pub to: Option<Timestamp>,
+    /// Who decided it to be so.
+    pub by: Identity,
+    /// When that was decided.
+    pub at: Timestamp,
 }
 
 impl NumberAssignment {
     fn covers(&self, instant: Timestamp) -> bool {
         self.from <= instant && self.to.is_none_or(|to| instant < to)
+    }
+
+    fn says_the_same_as(&self, other: &Self) -> bool {
+        (&self.campaign_id, self.from, self.to) == (&other.campaign_id, other.from, other.to)
     }
 
     fn overlaps(&self, other: &Self) -> bool {
@@ -119,6 +130,8 @@ pub struct AssignNumber {
     pub to: Option<Timestamp>,
     /// Whether it may be taken from the campaign that has it then.
     pub take_over: bool,
+    /// Who asks.
+    pub by: Identity,
 }
 
 /// Why a number can't be assigned as asked.
@@ -160,6 +173,7 @@ impl NumberHistory {
             from,
             to,
             take_over,
+            by,
         } = wanted;
         let from = from.unwrap_or(now);
         if to.is_some_and(|to| to <= from) {
@@ -173,7 +187,12 @@ impl NumberHistory {
             campaign_id,
             from,
             to,
+            by,
+            at: now,
         };
+        if self.0.iter().any(|old| old.says_the_same_as(&new)) {
+            return Ok(self.clone());
+        }
         let mut assignments = Vec::with_capacity(self.0.len() + 1);
         for old in &self.0 {
             if !old.overlaps(&new) {
@@ -184,6 +203,8 @@ impl NumberHistory {
                 if old.from < new.from {
                     assignments.push(NumberAssignment {
                         to: Some(new.from),
+                        by: new.by.clone(),
+                        at: now,
                         ..old.clone()
                     });
                 }
@@ -205,6 +226,10 @@ mod tests {
         CampaignId::try_from(format!("cmp_{}", digit.to_string().repeat(32))).unwrap()
     }
 
+    fn person(name: &str) -> Identity {
+        Identity::of_claims(|_| Some(name)).unwrap()
+    }
+
     fn day(day: i8) -> Timestamp {
         format!("2026-11-{day:02}T00:00:00Z").parse().unwrap()
     }
@@ -221,6 +246,7 @@ mod tests {
             from: from.map(day),
             to: to.map(day),
             take_over,
+            by: person("anna"),
         };
         history.assign(wanted, day(15))
     }
@@ -281,11 +307,12 @@ mod tests {
                     from: None,
                     to: None,
                     take_over: false,
+                    by: person("ben"),
                 },
                 day(17),
             )
             .unwrap();
-        assert_eq!(once, twice);
+        assert_eq!(once, twice, "who decided it stays, too");
         for from in [15, 16] {
             let ended = assign(&once, 'a', Some(from), Some(18), false).unwrap();
             assert_eq!(

@@ -15,6 +15,15 @@ pub enum Error {
         /// For people.
         message: String,
     },
+    /// Nobody that we know is asking.
+    Unauthenticated,
+    /// Somebody is asking who may not, or not from there.
+    Forbidden {
+        /// What programs match on.
+        code: &'static str,
+        /// For people.
+        message: &'static str,
+    },
     /// There is no such thing.
     NotFound {
         /// For people: what there is not, and what to check.
@@ -82,7 +91,8 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Invalid { message, .. } | Self::Conflict { message, .. } => f.write_str(message),
-            Self::NotFound { message } => f.write_str(message),
+            Self::Unauthenticated => f.write_str("nobody that we know is asking"),
+            Self::Forbidden { message, .. } | Self::NotFound { message } => f.write_str(message),
             Self::Unavailable(failure) | Self::Internal(failure) => {
                 f.write_str(&failure.doing)?;
                 let mut source = failure.source.as_deref().map(|source| source as &dyn StdError);

@@ -14,6 +14,7 @@ use serde_json::json;
 use std::io::Write;
 
 use crate::error::Error;
+use crate::identity::Identity;
 
 /// Lambda's limit on an answer, less what its wrapping takes.
 const ANSWER_LIMIT_BYTES: usize = 6_291_456 - 16 * 1024;
@@ -27,6 +28,9 @@ pub struct Context {
     pub received_at: Timestamp,
     /// The address that the gateway saw; no header has a part in it.
     pub source_address: IpAddr,
+    /// Who is asking, by the token that the gateway's authorizer let pass; nobody
+    /// on an open route.
+    pub caller: Option<Identity>,
     /// The gateway's id of the request, or Lambda's of the invocation; given
     /// back in `x-request-id`.
     pub request_id: String,
@@ -56,10 +60,24 @@ impl Context {
                 .and_then(|address| address.parse::<IpAddr>().ok())
                 .ok_or_else(|| missing("source address"))?
                 .to_canonical(),
+            caller: context
+                .authorizer
+                .and_then(|authorizer| authorizer.jwt)
+                .and_then(|jwt| Identity::of_claims(|name| jwt.claims.get(name).map(String::as_str))),
             request_id: context
                 .request_id
                 .unwrap_or_else(|| request.lambda_context().request_id),
         })
+    }
+}
+
+impl Context {
+    /// Who is asking.
+    ///
+    /// # Errors
+    /// Where nobody is known to: the gateway let in what it should not have.
+    pub fn caller(&self) -> Result<&Identity, Error> {
+        self.caller.as_ref().ok_or(Error::Unauthenticated)
     }
 }
 
@@ -184,6 +202,26 @@ impl<'de> Deserialize<'de> for Instant {
 
 // ------------------------------------------------------------------ answers
 
+/// What every answer of ours tells a browser, unless the answer itself says
+/// otherwise: to keep it nowhere, to run and frame nothing of it, to come back
+/// by HTTPS.
+///
+/// <https://cheatsheetseries.owasp.org/cheatsheets/HTTP_Headers_Cheat_Sheet.html>
+pub fn add_security_headers(headers: &mut HeaderMap) {
+    for (name, value) in [
+        (header::CACHE_CONTROL, "no-store"),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; frame-ancestors 'none'",
+        ),
+        (header::REFERRER_POLICY, "same-origin"),
+        (header::STRICT_TRANSPORT_SECURITY, "max-age=63072000"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ] {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+}
+
 /// An answer with a JSON body.
 ///
 /// # Errors
@@ -287,13 +325,28 @@ fn accepts_gzip(headers: &HeaderMap) -> bool {
         })
 }
 
-/// The answer to a request that went wrong; 5xx messages reveal nothing.
+/// The answer to a request that went wrong.
 #[must_use]
 pub fn error_answer(error: &Error, request_id: &str) -> Response<Body> {
-    let (status, code, message, field) = match error {
+    let (status, code, message, field) = told(error);
+    error_response(status, code, &message, field, request_id)
+}
+
+/// What a client is told of an error: status, code, message, field. 5xx
+/// messages reveal nothing.
+#[must_use]
+pub fn told(error: &Error) -> (StatusCode, &'static str, String, Option<&str>) {
+    match error {
         Error::Invalid { code, field, message } => {
             (StatusCode::BAD_REQUEST, *code, message.clone(), field.as_deref())
         }
+        Error::Unauthenticated => (
+            StatusCode::UNAUTHORIZED,
+            "unauthenticated",
+            "sign in first, or send a bearer token".to_owned(),
+            None,
+        ),
+        Error::Forbidden { code, message } => (StatusCode::FORBIDDEN, code, (*message).to_owned(), None),
         Error::NotFound { message } => (StatusCode::NOT_FOUND, "not_found", (*message).to_owned(), None),
         Error::Conflict { code, field, message } => (StatusCode::CONFLICT, *code, message.clone(), *field),
         Error::Unavailable(_) => (
@@ -308,8 +361,7 @@ pub fn error_answer(error: &Error, request_id: &str) -> Response<Body> {
             "something went wrong on our side".to_owned(),
             None,
         ),
-    };
-    error_response(status, code, &message, field, request_id)
+    }
 }
 
 /// The body of every error: `{"error":{"code","message","field"?,"request_id"}}`.

@@ -13,7 +13,7 @@ use lambda_http::http::{HeaderValue, Response};
 use lambda_http::{Body, Request, service_fn};
 
 use crate::error::Error;
-use crate::http::{Context, error_answer};
+use crate::http::{Context, add_security_headers, error_answer};
 use crate::phone_number::Country;
 
 /// A setting that is missing or not what it should be.
@@ -121,7 +121,7 @@ pub async fn aws() -> SdkConfig {
 /// Serves requests until Lambda ends the instance.
 ///
 /// A failure is logged here, once, with its whole chain; the client is told in
-/// other words. Every answer carries `x-request-id`.
+/// other words. Every answer carries `x-request-id` and the security headers.
 ///
 /// # Errors
 /// When the Runtime API is gone.
@@ -143,6 +143,7 @@ where
                 log_failure(&error, &route, &request_id);
                 error_answer(&error, &request_id)
             });
+            add_security_headers(answer.headers_mut());
             if let Ok(request_id) = HeaderValue::from_str(&request_id) {
                 answer.headers_mut().insert("x-request-id", request_id);
             }
@@ -152,12 +153,16 @@ where
     .await
 }
 
-/// Refusals are the caller's affair and not logged.
-fn log_failure(error: &Error, route: &str, request_id: &str) {
+/// Logs a failure of ours; refusals are the caller's affair and not logged.
+pub fn log_failure(error: &Error, route: &str, request_id: &str) {
     match error {
         Error::Unavailable(_) | Error::Internal(_) => {
             tracing::error!(request_id, route, %error, "the request failed");
         }
-        Error::Invalid { .. } | Error::NotFound { .. } | Error::Conflict { .. } => {}
+        Error::Invalid { .. }
+        | Error::Unauthenticated
+        | Error::Forbidden { .. }
+        | Error::NotFound { .. }
+        | Error::Conflict { .. } => {}
     }
 }

@@ -1,5 +1,6 @@
 //! Calls are credited to the campaign whose tracking number was called.
 
+use local::issuer;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -20,9 +21,13 @@ async fn a_call_to_a_campaigns_number_is_credited_to_it_with_the_evidence() {
     let assigned = world
         .assign(&campaign, NUMBER, &json!({ "from": "2026-11-01T00:00:00Z" }))
         .await;
+    let numbers = &assigned.expect(200)["numbers"];
     assert_eq!(
-        assigned.expect(200)["numbers"],
-        json!([{ "number": NUMBER, "from": "2026-11-01T00:00:00Z", "to": null }])
+        *numbers,
+        json!([{
+            "number": NUMBER, "from": "2026-11-01T00:00:00Z", "to": null,
+            "by": "local-script", "at": numbers[0]["at"],
+        }])
     );
     let attribution = deliver_started_at(&world, "conv_1", "2026-11-10T09:00:00Z").await;
     assert_eq!(attribution["at"], world.call("conv_1").await["received_at"]);
@@ -73,12 +78,12 @@ async fn a_call_is_judged_by_its_own_start() {
         };
         assert_eq!(attribution["status"], status);
     }
-    let numbers = |campaign: &Value| campaign["numbers"].clone();
     let a = world.get(&format!("/api/campaigns/{a}")).await.expect(200);
-    assert_eq!(
-        numbers(&a),
-        json!([{ "number": NUMBER, "from": "2026-10-01T00:00:00Z", "to": "2026-11-01T00:00:00Z" }])
-    );
+    let [span] = a["numbers"].as_array().unwrap().as_slice() else {
+        panic!("{a}");
+    };
+    assert_eq!(span["from"], "2026-10-01T00:00:00Z");
+    assert_eq!(span["to"], "2026-11-01T00:00:00Z");
 }
 
 #[tokio::test]
@@ -155,6 +160,52 @@ async fn two_people_cannot_give_one_number_to_two_campaigns() {
 }
 
 #[tokio::test]
+async fn decisions_name_who_made_them_last_and_when() {
+    let world = World::new().await;
+    let campaigns = [world.campaign("A").await, world.campaign("B").await];
+    let as_person = async |person: &str, campaign: &str, assignment: Value| {
+        let mut claims = world.stack.issuer().access_claims(&[issuer::WRITE]);
+        claims["username"] = json!(person);
+        let bearer = format!("Bearer {}", world.stack.issuer().sign(&claims).unwrap());
+        let headers = [
+            ("authorization", bearer.as_str()),
+            ("content-type", "application/json"),
+        ];
+        let path = format!("/api/campaigns/{campaign}/numbers/%2B16125550142");
+        world
+            .bare_request(Method::PUT, &path, &headers, assignment.to_string())
+            .await
+            .expect(200)
+    };
+    let who = async |campaign: &str| {
+        let campaign = world.get(&format!("/api/campaigns/{campaign}")).await.expect(200);
+        let span = campaign["numbers"][0].clone();
+        (span["by"].clone(), span["at"].clone())
+    };
+    let days = [
+        "2026-11-22T10:00:00Z",
+        "2026-11-23T10:00:00Z",
+        "2026-11-24T10:00:00Z",
+    ];
+    world.stack.clock().set(days[0].parse().unwrap());
+    let since = json!({ "from": "2026-11-01T00:00:00Z" });
+    as_person("anna", &campaigns[0], since.clone()).await;
+    assert_eq!(who(&campaigns[0]).await, (json!("anna"), json!(days[0])));
+
+    // Who asks for what is so already decides nothing.
+    world.stack.clock().set(days[1].parse().unwrap());
+    as_person("ben", &campaigns[0], since).await;
+    assert_eq!(who(&campaigns[0]).await, (json!("anna"), json!(days[0])));
+
+    // A move is a decision about both campaigns.
+    world.stack.clock().set(days[2].parse().unwrap());
+    as_person("ben", &campaigns[1], json!({ "move": true })).await;
+    for campaign in &campaigns {
+        assert_eq!(who(campaign).await, (json!("ben"), json!(days[2])));
+    }
+}
+
+#[tokio::test]
 async fn campaigns_are_made_read_and_listed() {
     let world = World::new().await;
     let made = world
@@ -169,7 +220,7 @@ async fn campaigns_are_made_read_and_listed() {
         made,
         json!({
             "id": made["id"], "name": "Spring mailing", "code": "spring-26", "status": "active",
-            "created_at": made["created_at"], "numbers": [], "agents": [], "contact_count": 0,
+            "created_at": made["created_at"], "created_by": "local-script", "numbers": [], "agents": [], "contact_count": 0,
         })
     );
     let id = made["id"].as_str().unwrap();

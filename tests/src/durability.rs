@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Stdio;
 
+use local::issuer::{READ, fetch_token};
 use local::sender::{WEBHOOK_PATH, signature};
 use local::{DEFAULT_WEBHOOK_SECRET, workspace};
 use reqwest::Method;
@@ -49,9 +50,19 @@ async fn a_kill_loses_nothing_that_was_acknowledged() {
     system.kill().await.unwrap();
 
     let (mut system, url) = start(&folder).await;
-    let raw = request(&client, Method::GET, &format!("{url}{path}"), &[], "").await;
+    let token = fetch_token(&client, &url, &[READ]).await.unwrap();
+    let bearer = format!("Bearer {token}");
+    let headers = [("authorization", bearer.as_str())];
+    let raw = request(&client, Method::GET, &format!("{url}{path}"), &headers, "").await;
     assert_eq!((raw.status, &raw.body), (200, &body));
-    let log = request(&client, Method::GET, &format!("{url}/api/deliveries"), &[], "").await;
+    let log = request(
+        &client,
+        Method::GET,
+        &format!("{url}/api/deliveries"),
+        &headers,
+        "",
+    )
+    .await;
     assert_eq!(log.expect(200)["deliveries"].as_array().unwrap().len(), 1);
 
     // And asked politely, it stops with success.

@@ -5,6 +5,7 @@
 
 mod support;
 
+mod access;
 mod attributing;
 mod costs;
 mod durability;
@@ -17,4 +18,5 @@ mod logging;
 mod receiving;
 mod refusing;
 mod repeating;
+mod signing_in;
 mod tidy;

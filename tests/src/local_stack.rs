@@ -50,7 +50,7 @@ async fn instances_that_die_while_idle_are_not_missed() {
 async fn routes_and_heads_have_the_gateways_limits() {
     let world = World::new().await;
     for (method, path) in [
-        (Method::GET, "/"),
+        (Method::GET, "/api"),
         (Method::GET, "/api/call"),
         (Method::POST, "/api/calls"),
     ] {
@@ -75,6 +75,7 @@ async fn tables_expire_what_the_template_lets_expire() {
         ("CampaignsTable", false),
         ("DeliveriesTable", true),
         ("RateLimitsTable", true),
+        ("SessionsTable", true),
     ] {
         let answer = world
             .ask_store("DescribeTimeToLive", &json!({ "TableName": table }))
@@ -107,6 +108,9 @@ async fn every_sample_event_can_be_invoked_directly() {
         ("calls", "calls/list_deliveries", 200),
         ("attribution", "attribution/create_campaign", 201),
         ("attribution", "attribution/list_campaigns", 200),
+        ("console", "console/home", 303),
+        ("console", "console/sign_in", 303),
+        ("console", "console/style", 200),
     ] {
         let answer = world.invoke(function, &event_json(&format!("{case}.json"))).await;
         assert_eq!(answer["statusCode"], status, "{case}: {answer}");
@@ -126,7 +130,7 @@ async fn every_sample_event_can_be_invoked_directly() {
     let nobody = world.invoke("nobody", &json!({})).await;
     assert_eq!(
         nobody["message"],
-        "Function not found: nobody. There are: attribution, calls, webhook"
+        "Function not found: nobody. There are: attribution, calls, console, webhook"
     );
     let garbage = world.invoke("webhook", &json!({ "version": "2.0" })).await;
     assert!(garbage["errorMessage"].is_string(), "{garbage}");

@@ -168,7 +168,10 @@ async fn without_a_secret_nothing_is_accepted_until_one_is_stored() {
         assert_eq!(answer.error(), code(503, "not_configured"));
     }
     assert!(world.calls("").await.is_empty());
-    world.stack.set_webhook_secrets(&[DEFAULT_WEBHOOK_SECRET]);
+    world
+        .stack
+        .set_secret("WebhookSecret", &[DEFAULT_WEBHOOK_SECRET])
+        .unwrap();
     world.stack.clock().advance(SignedDuration::from_secs(60));
     assert_eq!(world.deliver_ok(body).await, "stored");
 }
@@ -189,13 +192,16 @@ async fn a_secret_is_rotated_without_a_gap_or_a_restart() {
             .status
     };
     assert_eq!((status("one").await, status("two").await), (200, 401));
-    world.stack.set_webhook_secrets(&["two", "one"]);
+    world.stack.set_secret("WebhookSecret", &["two", "one"]).unwrap();
     world.stack.clock().advance(SignedDuration::from_secs(60));
     assert_eq!(
         (status("one").await, status("two").await, status("three").await),
         (200, 200, 401)
     );
-    world.stack.set_webhook_secrets(&["three", "two"]);
+    world
+        .stack
+        .set_secret("WebhookSecret", &["three", "two"])
+        .unwrap();
     world.stack.clock().advance(SignedDuration::from_secs(60));
     assert_eq!(
         (status("one").await, status("two").await, status("three").await),

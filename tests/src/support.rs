@@ -1,28 +1,67 @@
 //! A running system and the few moves that stories are made of.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 use local::sender::{SIGNATURE_HEADER, WEBHOOK_PATH, signature};
-use local::{DEFAULT_WEBHOOK_SECRET, Options, Stack, workspace};
+use local::template::{Route, Template};
+use local::{DEFAULT_WEBHOOK_SECRET, Options, Stack, issuer, workspace};
 use reqwest::header::HeaderMap;
-use reqwest::{Client, Method};
+use reqwest::{Client, Method, redirect};
 use serde_json::{Value, json};
 
 /// A stack of its own for one test, and a client.
 pub(crate) struct World {
     pub(crate) stack: Stack,
     pub(crate) client: Client,
+    /// Whatever was said in this story that no log may repeat.
+    confided: Mutex<BTreeSet<String>>,
 }
 
-/// A test that fails shows what the functions had to say.
+/// A test that fails shows what the functions had to say; one that does not
+/// looks whether they said too much.
 impl Drop for World {
     fn drop(&mut self) {
+        let lines = self.stack.logs().lines();
         if std::thread::panicking() {
-            for line in self.stack.logs().lines() {
+            for line in lines {
                 eprintln!("{line}");
             }
+            return;
         }
+        let mut confided = self.confided.lock().unwrap_or_else(PoisonError::into_inner);
+        confided.extend(self.stack.secrets().values());
+        for word in confided.iter().filter(|word| word.len() >= 8) {
+            for line in &lines {
+                assert!(!line.contains(word), "{word:?} is in a log: {line}");
+            }
+        }
+    }
+}
+
+/// What a body says in confidence: phone numbers, what was spoken and what was
+/// summed up of it, secret variables.
+fn confidences(key: &str, value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| confidences(key, item, found)),
+        // The account is no secret and no phone number.
+        Value::Object(fields) => fields
+            .iter()
+            .filter(|(key, _)| *key != "accountId")
+            .for_each(|(key, value)| confidences(key, value, found)),
+        Value::String(text) => {
+            let digits = text.trim_start_matches('+');
+            let is_number = digits.len() >= 9 && digits.bytes().all(|byte| byte.is_ascii_digit());
+            let is_spoken = key == "message" || key.contains("summary") || key.starts_with("secret__");
+            if is_number {
+                found.insert(digits.to_owned());
+            } else if is_spoken {
+                found.insert(text.clone());
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
@@ -68,7 +107,23 @@ impl World {
     pub(crate) async fn with(options: Options) -> Self {
         let stack = Stack::start_with(options).await.unwrap();
         let client = client_from([127, 0, 0, 1].into());
-        Self { stack, client }
+        Self {
+            stack,
+            client,
+            confided: Mutex::default(),
+        }
+    }
+
+    /// Has the end of the story look for this in the logs, too.
+    pub(crate) fn confide(&self, text: &str) {
+        let mut confided = self.confided.lock().unwrap_or_else(PoisonError::into_inner);
+        confided.insert(text.to_owned());
+    }
+
+    /// An access token of a script, as of now.
+    pub(crate) fn token(&self, scopes: &[&str]) -> String {
+        let issuer = self.stack.issuer();
+        issuer.sign(&issuer.access_claims(scopes)).unwrap()
     }
 
     /// Posts a body to the webhook with these headers.
@@ -110,6 +165,8 @@ impl World {
         self.request(method, path, &headers, body.to_string()).await
     }
 
+    /// A request to a path; to the API with the token of a script that may do
+    /// everything.
     pub(crate) async fn request(
         &self,
         method: Method,
@@ -117,14 +174,34 @@ impl World {
         headers: &[(&str, &str)],
         body: impl Into<Vec<u8>>,
     ) -> Answer {
-        request(
-            &self.client,
-            method,
-            &format!("{}{path}", self.stack.url()),
-            headers,
-            body,
-        )
-        .await
+        let bearer = format!("Bearer {}", self.token(&[issuer::READ, issuer::WRITE]));
+        let mut headers = headers.to_vec();
+        if path.starts_with("/api/") && path != WEBHOOK_PATH {
+            headers.push(("authorization", &bearer));
+        }
+        self.bare_request(method, path, &headers, body).await
+    }
+
+    /// A request with these headers and no others.
+    pub(crate) async fn bare_request(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Vec<u8>>,
+    ) -> Answer {
+        let body = body.into();
+        for (name, value) in headers {
+            if ["authorization", "cookie", SIGNATURE_HEADER].contains(name) {
+                self.confide(value.trim_start_matches("Bearer "));
+            }
+        }
+        if let Ok(json) = serde_json::from_slice(&body) {
+            let mut confided = self.confided.lock().unwrap_or_else(PoisonError::into_inner);
+            confidences("", &json, &mut confided);
+        }
+        let url = format!("{}{path}", self.stack.url());
+        request(&self.client, method, &url, headers, body).await
     }
 
     /// Every call, over all pages.
@@ -170,6 +247,7 @@ impl World {
 
     /// Gives a number to a campaign.
     pub(crate) async fn assign(&self, campaign: &str, number: &str, assignment: &Value) -> Answer {
+        self.confide(number.trim_start_matches('+'));
         let number = number.replace('+', "%2B");
         let path = format!("/api/campaigns/{campaign}/numbers/{number}");
         self.send(Method::PUT, &path, assignment).await
@@ -221,13 +299,27 @@ pub(crate) async fn request(
     }
 }
 
-/// A client that connects from an address of this machine.
+/// A client that connects from an address of this machine, and goes nowhere by itself.
 pub(crate) fn client_from(address: IpAddr) -> Client {
     Client::builder()
         .no_proxy()
         .local_address(address)
+        .redirect(redirect::Policy::none())
         .build()
         .unwrap()
+}
+
+/// The template as the local stack reads it, with an issuer that is nowhere.
+pub(crate) fn template() -> Template {
+    let parameters = [("OidcIssuer", "https://id.example"), ("OidcAudience", "script")];
+    let parameters = parameters.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    Template::read(&workspace().join("template.yaml"), &parameters.into()).unwrap()
+}
+
+/// Some path of a route.
+pub(crate) fn path_of(route: &Route) -> String {
+    let path = route.path.replace("{id}", "x").replace("{number}", "1001");
+    path.replace("{name}", "console.css")
 }
 
 /// A file of `events/`.

@@ -1,16 +1,11 @@
 //! The rules of the house that a program can check.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use local::template::Template;
 use local::workspace;
 
-use crate::support::World;
-
-fn template() -> Template {
-    Template::read(&workspace().join("template.yaml"), &BTreeMap::new()).unwrap()
-}
+use crate::support::{World, path_of, template};
 
 fn manifest(folder: &Path) -> String {
     std::fs::read_to_string(folder.join("Cargo.toml")).unwrap()
@@ -84,6 +79,7 @@ fn the_domain_knows_no_http_no_aws_no_environment_and_no_clock() {
         "lenient",
         "details",
         "delivery",
+        "identity",
     ];
     for module in domain {
         let path = workspace().join(format!("shared/src/{module}.rs"));
@@ -123,6 +119,39 @@ fn mains_have_no_branch() {
     }
 }
 
+/// Routes whose function itself decides who may: the webhook by its signature,
+/// the console by its sessions.
+const OPEN_TO_THE_GATEWAY: [&str; 7] = [
+    "ANY /api/webhooks/elevenlabs",
+    "GET /",
+    "GET /assets/{name}",
+    "GET /sign-in",
+    "GET /sign-in/callback",
+    "GET /sign-out",
+    "POST /sign-out",
+];
+
+#[test]
+fn every_route_asks_for_a_token_but_those_that_may_be_open() {
+    for route in template().routes {
+        let name = format!("{} {}", route.method, route.path);
+        let scope = if route.method == "GET" {
+            "ringmark/read"
+        } else {
+            "ringmark/write"
+        };
+        let expected = (!OPEN_TO_THE_GATEWAY.contains(&name.as_str())).then(|| vec![scope.to_owned()]);
+        assert_eq!(route.scopes, expected, "{name}");
+    }
+}
+
+#[test]
+fn no_crate_with_a_known_weakness_is_built_in() {
+    let lock = std::fs::read_to_string(workspace().join("Cargo.lock")).unwrap();
+    // Marvin attack, without a fix: https://rustsec.org/advisories/RUSTSEC-2023-0071
+    assert!(!lock.contains("name = \"rsa\"\n"));
+}
+
 #[test]
 fn no_table_is_reached_by_a_scan() {
     let text = std::fs::read_to_string(workspace().join("template.yaml")).unwrap();
@@ -136,7 +165,7 @@ fn no_table_is_reached_by_a_scan() {
 async fn every_route_of_the_template_is_served_by_its_function() {
     let world = World::new().await;
     for route in template().routes {
-        let path = route.path.replace("{id}", "x").replace("{number}", "1001");
+        let path = path_of(&route);
         let method = if route.method == "ANY" {
             "GET"
         } else {

@@ -10,6 +10,7 @@ use serde_json::json;
 use shared::campaign::{AssignNumber, Campaign, CampaignId, CampaignStatus};
 use shared::error::Error;
 use shared::http::{Context, Instant, Query, json_answer, path_parameter, read_json};
+use shared::identity::Identity;
 use shared::phone_number::{Country, PhoneNumber};
 use shared::runtime::{aws, default_country, setting};
 use shared::store::campaigns::{CampaignRecord, CampaignStore};
@@ -35,11 +36,14 @@ impl State {
 
 /// Answers one request.
 pub async fn handle(state: Arc<State>, request: Request, context: Context) -> Result<Response<Body>, Error> {
+    let caller = context.caller()?;
     match context.route.as_str() {
         "GET /api/campaigns" => state.list(&request).await,
-        "POST /api/campaigns" => state.create(&request, context.received_at).await,
+        "POST /api/campaigns" => state.create(&request, caller, context.received_at).await,
         "GET /api/campaigns/{id}" => state.read(&request).await,
-        "PUT /api/campaigns/{id}/numbers/{number}" => state.assign(&request, context.received_at).await,
+        "PUT /api/campaigns/{id}/numbers/{number}" => {
+            state.assign(&request, caller, context.received_at).await
+        }
         route => Err(Error::unexpected(format!("this function does not serve {route}"))),
     }
 }
@@ -76,7 +80,12 @@ impl State {
         json_answer(StatusCode::OK, &answer)
     }
 
-    async fn create(&self, request: &Request, now: Timestamp) -> Result<Response<Body>, Error> {
+    async fn create(
+        &self,
+        request: &Request,
+        caller: &Identity,
+        now: Timestamp,
+    ) -> Result<Response<Body>, Error> {
         Query::of(request).finish()?;
         let NewCampaign { name, code } = read_json(request)?;
         let campaign = Campaign {
@@ -85,6 +94,7 @@ impl State {
             code: code.as_deref().map(campaign_code).transpose()?,
             status: CampaignStatus::Active,
             created_at: now,
+            created_by: caller.clone(),
         };
         self.campaigns.create(&campaign).await?;
         let record = CampaignRecord {
@@ -100,7 +110,12 @@ impl State {
         json_answer(StatusCode::OK, &CampaignView::new(&record))
     }
 
-    async fn assign(&self, request: &Request, now: Timestamp) -> Result<Response<Body>, Error> {
+    async fn assign(
+        &self,
+        request: &Request,
+        caller: &Identity,
+        now: Timestamp,
+    ) -> Result<Response<Body>, Error> {
         Query::of(request).finish()?;
         let campaign_id = campaign_id(request)?;
         let number =
@@ -116,6 +131,7 @@ impl State {
             from: from.map(|Instant(from)| from),
             to: to.map(|Instant(to)| to),
             take_over,
+            by: caller.clone(),
         };
         self.campaigns.assign_number(&number, wanted, now).await?;
         let record = self.campaigns.get(&campaign_id).await?;
@@ -157,6 +173,7 @@ struct CampaignView<'a> {
     code: Option<&'a str>,
     status: CampaignStatus,
     created_at: Timestamp,
+    created_by: &'a Identity,
     numbers: Vec<AssignmentView<'a>>,
     agents: [(); 0],
     contact_count: u32,
@@ -167,6 +184,8 @@ struct AssignmentView<'a> {
     number: &'a PhoneNumber,
     from: Timestamp,
     to: Option<Timestamp>,
+    by: &'a Identity,
+    at: Timestamp,
 }
 
 impl<'a> CampaignView<'a> {
@@ -176,6 +195,8 @@ impl<'a> CampaignView<'a> {
             number,
             from: assignment.from,
             to: assignment.to,
+            by: &assignment.by,
+            at: assignment.at,
         });
         Self {
             id: &campaign.id,
@@ -183,6 +204,7 @@ impl<'a> CampaignView<'a> {
             code: campaign.code.as_deref(),
             status: campaign.status,
             created_at: campaign.created_at,
+            created_by: &campaign.created_by,
             numbers: numbers.collect(),
             agents: [],
             contact_count: 0,

@@ -44,6 +44,7 @@ impl State {
 
 /// Answers one request.
 pub async fn handle(state: Arc<State>, request: Request, context: Context) -> Result<Response<Body>, Error> {
+    context.caller()?;
     let now = context.received_at;
     match context.route.as_str() {
         "GET /api/calls" => state.list_calls(&request).await,

@@ -6,12 +6,12 @@ use aws_config::SdkConfig;
 use jiff::{SignedDuration, Timestamp};
 use lambda_http::Request;
 use lambda_http::http::{HeaderMap, Method, header};
-use shared::delivery::{SignatureError, VerifiedDelivery};
+use shared::delivery::{SignatureError, SigningSecrets, VerifiedDelivery};
 use shared::runtime::{SettingError, list_setting, setting};
+use shared::secrets::SecretCache;
 
 use crate::client_address::{AddressRange, contains};
 use crate::refusals::Refusal;
-use crate::secrets::SecretCache;
 
 const SIGNATURE_HEADER: &str = "elevenlabs-signature";
 
@@ -94,7 +94,8 @@ impl Admission {
             return Ok(VerifiedDelivery::unsigned(body, now));
         }
         let known = self.secrets.get(now).await.ok_or(Refusal::Unavailable)?;
-        if known.secrets.is_empty() {
+        let secrets = SigningSecrets::new(known.values);
+        if secrets.is_empty() {
             return Err(Refusal::NotConfigured);
         }
         let signature = signature
@@ -102,7 +103,7 @@ impl Admission {
             .transpose()
             .map_err(|_| Refusal::Signature(SignatureError::Invalid))?;
         let verify_at =
-            |now| VerifiedDelivery::verify(body, signature, &known.secrets, self.signature_max_age, now);
+            |now| VerifiedDelivery::verify(body, signature, &secrets, self.signature_max_age, now);
         match verify_at(now) {
             // An event that somebody kept and invokes by hand has an old stamp.
             Err(SignatureError::Stale) => verify_at(Timestamp::now()).map_err(Refusal::Signature),

@@ -4,7 +4,6 @@ mod admission;
 mod client_address;
 mod handler;
 mod refusals;
-mod secrets;
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_http::Error> {

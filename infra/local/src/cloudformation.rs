@@ -27,6 +27,10 @@ pub(crate) struct RawTemplate {
     #[serde(default)]
     parameters: BTreeMap<String, RawParameter>,
     #[serde(default)]
+    rules: BTreeMap<String, RawRule>,
+    #[serde(default)]
+    conditions: BTreeMap<String, Value>,
+    #[serde(default)]
     pub(crate) globals: RawGlobals,
     pub(crate) resources: BTreeMap<String, RawResource>,
     #[serde(default)]
@@ -78,6 +82,21 @@ impl RawParameter {
     }
 }
 
+/// What must hold of the parameters together.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+struct RawRule {
+    rule_condition: Value,
+    assertions: Vec<RawAssertion>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+struct RawAssertion {
+    assert: Value,
+    assert_description: String,
+}
+
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, rename_all = "PascalCase")]
 pub(crate) struct RawGlobals {
@@ -89,6 +108,9 @@ pub(crate) struct RawGlobals {
 pub(crate) struct RawResource {
     #[serde(rename = "Type")]
     pub(crate) kind: String,
+    pub(crate) condition: Option<String>,
+    #[serde(rename = "DependsOn")]
+    _depends_on: Option<Value>,
     #[serde(default)]
     pub(crate) properties: Value,
     pub(crate) metadata: Option<Value>,
@@ -149,6 +171,7 @@ pub(crate) fn scalar_text(value: &Value) -> Result<String> {
 /// Resolves intrinsics with the parameters' values.
 pub(crate) struct Resolver<'a> {
     parameters: BTreeMap<String, String>,
+    conditions: &'a BTreeMap<String, Value>,
     resources: &'a BTreeMap<String, RawResource>,
 }
 
@@ -171,13 +194,48 @@ impl<'a> Resolver<'a> {
             parameter.check(name, &value)?;
             parameters.insert(name.clone(), value);
         }
-        Ok(Self {
+        let resolver = Self {
             parameters,
+            conditions: &raw.conditions,
             resources: &raw.resources,
-        })
+        };
+        for rule in raw.rules.values() {
+            if resolver.holds(&rule.rule_condition)? {
+                for assertion in &rule.assertions {
+                    ensure!(
+                        resolver.holds(&assertion.assert)?,
+                        "{}",
+                        assertion.assert_description
+                    );
+                }
+            }
+        }
+        Ok(resolver)
     }
 
-    /// A value with every intrinsic in it resolved.
+    /// Whether a condition of the template holds.
+    pub(crate) fn condition(&self, name: &str) -> Result<bool> {
+        let condition = self
+            .conditions
+            .get(name)
+            .with_context(|| format!("the template has no condition {name}"))?;
+        self.holds(condition).with_context(|| format!("condition {name}"))
+    }
+
+    fn holds(&self, expression: &Value) -> Result<bool> {
+        let mut parts = expression.as_object().into_iter().flatten();
+        let (Some((function, Value::Array(of))), None) = (parts.next(), parts.next()) else {
+            bail!("the condition {expression} is not understood here");
+        };
+        match (function.as_str(), of.as_slice()) {
+            ("Fn::Equals", [one, other]) => Ok(self.resolve(one.clone())? == self.resolve(other.clone())?),
+            ("Fn::Not", [inner]) => Ok(!self.holds(inner)?),
+            _ => bail!("the condition {expression} is not understood here"),
+        }
+    }
+
+    /// A value with every intrinsic in it resolved. `AWS::NoValue` is null,
+    /// which every property that may be left out reads as absent.
     pub(crate) fn resolve(&self, value: Value) -> Result<Value> {
         match value {
             Value::Array(items) => items.into_iter().map(|item| self.resolve(item)).collect(),
@@ -199,6 +257,7 @@ impl<'a> Resolver<'a> {
 
     fn intrinsic(&self, name: &str, argument: &Value) -> Result<Value> {
         match (name, argument) {
+            ("Ref", Value::String(target)) if target == "AWS::NoValue" => Ok(Value::Null),
             ("Ref", Value::String(target)) => self.reference(target).map(Value::String),
             ("Fn::GetAtt", Value::Array(path)) => match path.as_slice() {
                 [Value::String(id), Value::String(attribute)] => {
@@ -207,6 +266,17 @@ impl<'a> Resolver<'a> {
                 _ => bail!("Fn::GetAtt {argument} is not understood"),
             },
             ("Fn::Sub", Value::String(text)) => self.substitute(text).map(Value::String),
+            ("Fn::If", Value::Array(choice)) => match choice.as_slice() {
+                [Value::String(condition), then, otherwise] => {
+                    let chosen = if self.condition(condition)? {
+                        then
+                    } else {
+                        otherwise
+                    };
+                    self.resolve(chosen.clone())
+                }
+                _ => bail!("Fn::If {argument} is not understood"),
+            },
             _ => bail!("the intrinsic {name} {argument} is not understood here"),
         }
     }

@@ -20,6 +20,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::authorizer::{Authorizer, Denied};
 use crate::clock::Clock;
 use crate::cloudformation::ACCOUNT;
 use crate::lambda::{Function, InvokeError};
@@ -33,16 +34,23 @@ const INTEGRATION_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Gateway {
     routes: Vec<Route>,
     functions: BTreeMap<String, Arc<Function>>,
+    authorizer: Option<Authorizer>,
     clock: Clock,
 }
 
 impl Gateway {
-    /// `functions` by logical id.
+    /// `functions` by logical id; `authorizer` stands before the routes that are not open.
     #[must_use]
-    pub fn new(routes: Vec<Route>, functions: BTreeMap<String, Arc<Function>>, clock: Clock) -> Self {
+    pub fn new(
+        routes: Vec<Route>,
+        functions: BTreeMap<String, Arc<Function>>,
+        authorizer: Option<Authorizer>,
+        clock: Clock,
+    ) -> Self {
         Self {
             routes,
             functions,
+            authorizer,
             clock,
         }
     }
@@ -76,10 +84,11 @@ impl Gateway {
             .functions
             .get(&route.function)
             .ok_or(GatewayError::Integration)?;
+        let jwt = self.authorize(route, &head.headers).await?;
         let body = axum::body::to_bytes(body, BODY_LIMIT_BYTES)
             .await
             .map_err(|_| GatewayError::BodyTooLarge)?;
-        let event = self.event(
+        let mut event = self.event(
             peer,
             &head.method,
             &head.uri,
@@ -88,6 +97,9 @@ impl Gateway {
             route,
             &parameters,
         );
+        if let Some(jwt) = jwt {
+            event["requestContext"]["authorizer"] = json!({ "jwt": jwt });
+        }
         let answer = tokio::time::timeout(INTEGRATION_TIMEOUT, function.invoke(event.to_string().into()))
             .await
             .map_err(|_| GatewayError::TimedOut)?
@@ -99,6 +111,22 @@ impl Gateway {
             })?;
         let answer: Answer = serde_json::from_slice(&answer).map_err(|_| GatewayError::Integration)?;
         answer.into_response().ok_or(GatewayError::Integration)
+    }
+
+    /// What the function is told of the caller's token; nothing on an open route.
+    async fn authorize(&self, route: &Route, headers: &HeaderMap) -> Result<Option<Value>, GatewayError> {
+        let Some(scopes) = &route.scopes else {
+            return Ok(None);
+        };
+        let authorizer = self.authorizer.as_ref().ok_or(GatewayError::Integration)?;
+        let authorization = headers
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.to_str().ok());
+        authorizer
+            .authorize(authorization, scopes, self.clock.now())
+            .await
+            .map(Some)
+            .map_err(GatewayError::Denied)
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of one request")]
@@ -168,6 +196,7 @@ impl Gateway {
 #[derive(Debug, Clone, Copy)]
 enum GatewayError {
     NoRoute,
+    Denied(Denied),
     HeadTooLarge,
     BodyTooLarge,
     Integration,
@@ -178,6 +207,8 @@ impl GatewayError {
     fn into_response(self) -> Response<Body> {
         let (status, message) = match self {
             Self::NoRoute => (StatusCode::NOT_FOUND, "Not Found"),
+            Self::Denied(Denied::Unauthorized) => (StatusCode::UNAUTHORIZED, "Unauthorized"),
+            Self::Denied(Denied::Forbidden) => (StatusCode::FORBIDDEN, "Forbidden"),
             Self::HeadTooLarge => (
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 "Request Header Fields Too Large",
@@ -308,7 +339,8 @@ fn add_value(values: &mut BTreeMap<String, String>, name: &str, value: &str) {
         .or_insert_with(|| value.to_owned());
 }
 
-fn query_parameters(query: &str) -> BTreeMap<String, String> {
+/// A query string, or a form; repeated values joined with commas.
+pub(crate) fn query_parameters(query: &str) -> BTreeMap<String, String> {
     let mut parameters = BTreeMap::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -381,6 +413,7 @@ mod tests {
             method: method.to_owned(),
             path: path.to_owned(),
             function: String::new(),
+            scopes: None,
         };
         let gateway = Gateway::new(
             vec![
@@ -390,6 +423,7 @@ mod tests {
                 route("POST", "/hook"),
             ],
             BTreeMap::new(),
+            None,
             Clock::default(),
         );
         let find = |method: Method, path: &str| {

@@ -4,11 +4,13 @@
 //! their binaries, and depends on no crate of theirs. [`Stack`] is the door:
 //! `cargo local` keeps one running, and every test starts its own.
 
+mod authorizer;
 mod binaries;
 pub mod clock;
 mod cloudformation;
 pub mod dynamodb;
 mod gateway;
+pub mod issuer;
 pub mod lambda;
 pub mod logs;
 pub mod secrets;

@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use jiff::{SignedDuration, Timestamp};
 use local::dynamodb::Storage;
 use local::logs::Logs;
-use local::{DEFAULT_WEBHOOK_SECRET, Options, Stack, sender, workspace};
+use local::{DEFAULT_WEBHOOK_SECRET, Options, Stack, issuer, sender, workspace};
 use tokio::signal::unix::{SignalKind, signal};
 
 const DEFAULT_URL: &str = "http://127.0.0.1:3000";
@@ -68,6 +68,15 @@ enum Command {
         #[arg(long, default_value = DEFAULT_URL, value_parser = base_url)]
         url: String,
     },
+    /// Prints a bearer token for the API; it lasts for an hour, or until the stack stops.
+    Token {
+        /// One that can change nothing.
+        #[arg(long)]
+        read_only: bool,
+        /// Where the stack is.
+        #[arg(long, default_value = DEFAULT_URL, value_parser = base_url)]
+        url: String,
+    },
     /// Puts one raw Lambda event into one function and prints its answer.
     Invoke {
         /// The function's name, e.g. `webhook`.
@@ -109,6 +118,7 @@ async fn main() -> ExitCode {
             secret,
             url,
         }) => send(files, age, &secret, &url).await,
+        Some(Command::Token { read_only, url }) => token(read_only, &url).await,
         Some(Command::Invoke { function, event, url }) => invoke(&function, event, &url).await,
     };
     match result {
@@ -177,6 +187,18 @@ async fn send(files: Vec<PathBuf>, age: i64, secret: &str, url: &str) -> Result<
         refused += usize::from(status != 200);
     }
     ensure!(refused == 0, "{refused} of {} not accepted", files.len());
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the token is this command's output")]
+async fn token(read_only: bool, url: &str) -> Result<()> {
+    let scopes: &[&str] = if read_only {
+        &[issuer::READ]
+    } else {
+        &[issuer::READ, issuer::WRITE]
+    };
+    let token = issuer::fetch_token(&reqwest::Client::new(), url, scopes).await?;
+    println!("{token}");
     Ok(())
 }
 

@@ -24,7 +24,7 @@ pub struct Secrets {
 
 #[derive(Default)]
 struct Shelf {
-    /// Values by ARN: the current one, then the previous one.
+    /// Values by name or ARN: the current one, then the previous one.
     values: BTreeMap<String, Vec<String>>,
     /// Answered requests.
     fetches: usize,
@@ -67,9 +67,15 @@ impl Secrets {
 
     /// Stores a secret: its current value, then its previous one; none for a
     /// secret that was made without a value.
-    pub fn set(&self, arn: &str, values: &[impl AsRef<str>]) {
+    pub fn set(&self, id: &str, values: &[impl AsRef<str>]) {
         let values = values.iter().map(|value| value.as_ref().to_owned()).collect();
-        self.lock().values.insert(arn.to_owned(), values);
+        self.lock().values.insert(id.to_owned(), values);
+    }
+
+    /// Every value that it holds, of any secret.
+    #[must_use]
+    pub fn values(&self) -> Vec<String> {
+        self.lock().values.values().flatten().cloned().collect()
     }
 
     /// How often a value was asked for.

@@ -6,23 +6,29 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::OnceCell;
 use tokio::task::AbortHandle;
+use uuid::Uuid;
 
+use crate::authorizer::Authorizer;
 use crate::binaries;
 use crate::clock::Clock;
 use crate::dynamodb::{DynamoDb, Storage};
 use crate::gateway::Gateway;
+use crate::issuer::{CONSOLE, ISSUER_PATH, Issuer, SCRIPT};
 use crate::lambda::Function;
 use crate::logs::Logs;
 use crate::secrets::Secrets;
-use crate::template::Template;
+use crate::template::{self, Template};
 
 /// The signing secret that the local stack and `send` use unless told otherwise.
 pub const DEFAULT_WEBHOOK_SECRET: &str = "wsec_local";
 /// The secret of the template that holds the webhook's signing secret.
 const WEBHOOK_SECRET: &str = "WebhookSecret";
+/// The secret of the template that holds the console's client id and secret.
+const CONSOLE_CLIENT_SECRET: &str = "ConsoleClientSecret";
 
 /// How a stack is to be.
 #[derive(Debug, Clone)]
@@ -67,7 +73,9 @@ pub struct Stack {
     clock: Clock,
     dynamodb: DynamoDb,
     secrets: Secrets,
-    webhook_secret_arn: String,
+    /// What functions ask for each secret by, by logical id.
+    secret_ids: BTreeMap<String, template::Secret>,
+    issuer: Arc<Issuer>,
     functions: BTreeMap<String, Arc<Function>>,
     logs: Logs,
     gateway: AbortHandle,
@@ -88,16 +96,34 @@ impl Stack {
     /// When the template is not understood, the functions do not compile, the
     /// database can't be opened or the port is taken.
     pub async fn start_with(options: Options) -> Result<Self> {
-        let template = Template::read(&workspace().join("template.yaml"), &options.parameters)?;
+        let clock = Clock::default();
+        let listener = TcpListener::bind(("127.0.0.1", options.port))
+            .await
+            .with_context(|| format!("listening on 127.0.0.1:{}", options.port))?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let issuer = Arc::new(Issuer::new(&url, clock.clone())?);
+
+        // The template's own way to another identity provider than a user pool.
+        let mut parameters = BTreeMap::from([
+            ("OidcIssuer".to_owned(), issuer.url()),
+            ("OidcAudience".to_owned(), SCRIPT.id.to_owned()),
+        ]);
+        parameters.extend(options.parameters);
+        let template = Template::read(&workspace().join("template.yaml"), &parameters)?;
         let binaries = built_binaries().await?;
         let dynamodb = DynamoDb::start(&options.storage, &template.tables).await?;
         let secrets = Secrets::start().await?;
-        let webhook_secret_arn = template
-            .secrets
-            .get(WEBHOOK_SECRET)
-            .with_context(|| format!("the template has no secret {WEBHOOK_SECRET}"))?
-            .clone();
-        secrets.set(&webhook_secret_arn, &options.webhook_secrets);
+        for (id, secret) in &template.secrets {
+            let values = match (id.as_str(), secret.generated_length) {
+                (WEBHOOK_SECRET, _) => options.webhook_secrets.clone(),
+                (CONSOLE_CLIENT_SECRET, _) => {
+                    vec![json!({ "client_id": CONSOLE.id, "client_secret": CONSOLE.secret }).to_string()]
+                }
+                (_, Some(length)) => vec![generated(length)],
+                (_, None) => Vec::new(),
+            };
+            secrets.set(&secret.id, &values);
+        }
 
         let mut functions = BTreeMap::new();
         for (id, definition) in template.functions {
@@ -117,13 +143,10 @@ impl Stack {
             functions.insert(id, Arc::new(function));
         }
 
-        let clock = Clock::default();
-        let listener = TcpListener::bind(("127.0.0.1", options.port))
-            .await
-            .with_context(|| format!("listening on 127.0.0.1:{}", options.port))?;
-        let url = format!("http://{}", listener.local_addr()?);
-        let router = Gateway::new(template.routes, functions.clone(), clock.clone())
+        let authorizer = template.authorizer.map(Authorizer::new).transpose()?;
+        let router = Gateway::new(template.routes, functions.clone(), authorizer, clock.clone())
             .router()
+            .nest(ISSUER_PATH, Arc::clone(&issuer).router())
             .into_make_service_with_connect_info::<SocketAddr>();
         let gateway = tokio::spawn(async move {
             // Ends with the stack; serving a bound listener does not fail.
@@ -134,7 +157,8 @@ impl Stack {
             clock,
             dynamodb,
             secrets,
-            webhook_secret_arn,
+            secret_ids: template.secrets,
+            issuer,
             functions,
             logs: options.logs,
             gateway: gateway.abort_handle(),
@@ -165,9 +189,24 @@ impl Stack {
         &self.secrets
     }
 
-    /// Changes the webhook's signing secret: current, then previous; none: not configured.
-    pub fn set_webhook_secrets(&self, values: &[&str]) {
-        self.secrets.set(&self.webhook_secret_arn, values);
+    /// Changes a secret by its logical id: current value, then previous; none:
+    /// not configured.
+    ///
+    /// # Errors
+    /// When the template has no such secret.
+    pub fn set_secret(&self, logical_id: &str, values: &[&str]) -> Result<()> {
+        let secret = self
+            .secret_ids
+            .get(logical_id)
+            .with_context(|| format!("the template has no secret {logical_id}"))?;
+        self.secrets.set(&secret.id, values);
+        Ok(())
+    }
+
+    /// The issuer of the tokens that the API accepts.
+    #[must_use]
+    pub fn issuer(&self) -> &Issuer {
+        &self.issuer
     }
 
     /// A function by its logical id.
@@ -201,6 +240,16 @@ async fn built_binaries() -> Result<&'static BTreeMap<String, PathBuf>> {
         .await
         .as_ref()
         .map_err(|error| anyhow!("{error}"))
+}
+
+/// A secret of letters and digits.
+fn generated(length: usize) -> String {
+    let random = std::iter::repeat_with(|| Uuid::new_v4().simple().to_string());
+    random
+        .flat_map(String::into_bytes)
+        .map(char::from)
+        .take(length)
+        .collect()
 }
 
 /// The root of the repository.

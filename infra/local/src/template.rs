@@ -23,8 +23,28 @@ pub struct Template {
     pub routes: Vec<Route>,
     /// By logical id, the properties of each `AWS::DynamoDB::Table`.
     pub tables: BTreeMap<String, Value>,
-    /// By logical id, the ARN of each secret.
-    pub secrets: BTreeMap<String, String>,
+    /// By logical id.
+    pub secrets: BTreeMap<String, Secret>,
+    /// What closed routes ask tokens of.
+    pub authorizer: Option<Authorizer>,
+}
+
+/// A secret, by what functions ask for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Secret {
+    /// Its name where the template names it, otherwise its ARN.
+    pub id: String,
+    /// The length of the value that it is made with, if any.
+    pub generated_length: Option<usize>,
+}
+
+/// A JWT authorizer of the HTTP API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authorizer {
+    /// The `iss` of tokens.
+    pub issuer: String,
+    /// One of these must be the `aud`, or else the `client_id`, of a token.
+    pub audience: Vec<String>,
 }
 
 /// A function as deployed.
@@ -57,6 +77,9 @@ pub struct Route {
     pub path: String,
     /// Logical id of the function behind it.
     pub function: String,
+    /// The scopes of which a token must have one, any token where there is none;
+    /// `None` for an open route.
+    pub scopes: Option<Vec<String>>,
 }
 
 impl Template {
@@ -96,8 +119,14 @@ impl Template {
             routes: Vec::new(),
             tables: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            authorizer: None,
         };
         for (id, resource) in &raw.resources {
+            if let Some(condition) = &resource.condition
+                && !resolver.condition(condition)?
+            {
+                continue;
+            }
             let properties = resolver
                 .resolve(resource.properties.clone())
                 .with_context(|| format!("resource {id}"))?;
@@ -107,19 +136,37 @@ impl Template {
                     template.add_function(id, own, &globals, resource)?;
                 }
                 "AWS::Serverless::HttpApi" => {
-                    let HttpApiProperties { .. } = read_as(id, properties)?;
+                    let api: HttpApiProperties = read_as(id, properties)?;
+                    template.authorizer = api.auth.map(HttpApiAuth::authorizer).transpose()?;
                 }
                 "AWS::DynamoDB::Table" => {
                     template.tables.insert(id.clone(), properties);
                 }
                 "AWS::SecretsManager::Secret" => {
-                    let SecretProperties { .. } = read_as(id, properties)?;
-                    template.secrets.insert(id.clone(), secret_arn(id));
+                    let secret: SecretProperties = read_as(id, properties)?;
+                    ensure!(
+                        secret.secret_string.is_none(),
+                        "secret {id}: a value in the template is not understood here"
+                    );
+                    let secret = Secret {
+                        id: secret.name.unwrap_or_else(|| secret_arn(id)),
+                        generated_length: secret.generate_secret_string.map(|how| how.password_length),
+                    };
+                    template.secrets.insert(id.clone(), secret);
                 }
                 other => bail!("resource {id}: type {other} is not understood here"),
             }
         }
+        ensure!(
+            template.authorizer.is_some() || template.routes.iter().all(|route| route.scopes.is_none()),
+            "there are closed routes, but the API has no authorizer"
+        );
         for (name, output) in &raw.outputs {
+            if let Some(condition) = output["Condition"].as_str()
+                && !resolver.condition(condition)?
+            {
+                continue;
+            }
             resolver
                 .resolve(output.clone())
                 .with_context(|| format!("output {name}"))?;
@@ -177,6 +224,11 @@ impl Template {
                 method: properties.method.to_uppercase(),
                 path: properties.path,
                 function: id.to_owned(),
+                scopes: properties
+                    .auth
+                    .unwrap_or_default()
+                    .scopes()
+                    .with_context(|| format!("function {id}, event {event}"))?,
             });
         }
         let mut environment = globals.environment.clone().unwrap_or_default().variables;
@@ -273,11 +325,75 @@ struct HttpApiEventProperties {
     _api_id: String,
     path: String,
     method: String,
+    auth: Option<EventAuth>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+struct EventAuth {
+    authorizer: Option<String>,
+    authorization_scopes: Option<Vec<String>>,
+}
+
+impl EventAuth {
+    /// As [`Route::scopes`].
+    fn scopes(self) -> Result<Option<Vec<String>>> {
+        match (self.authorizer.as_deref(), self.authorization_scopes) {
+            (Some("NONE"), None) => Ok(None),
+            (None, scopes) => Ok(Some(scopes.unwrap_or_default())),
+            (authorizer, _) => bail!("Auth with {authorizer:?} is not understood here"),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+struct HttpApiAuth {
+    default_authorizer: String,
+    authorizers: BTreeMap<String, JwtAuthorizer>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+struct JwtAuthorizer {
+    identity_source: String,
+    jwt_configuration: JwtConfiguration,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct JwtConfiguration {
+    issuer: String,
+    audience: Vec<String>,
+}
+
+impl HttpApiAuth {
+    fn authorizer(mut self) -> Result<Authorizer> {
+        let name = &self.default_authorizer;
+        let jwt = self
+            .authorizers
+            .remove(name)
+            .with_context(|| format!("the API has no authorizer {name}"))?;
+        ensure!(
+            self.authorizers.is_empty(),
+            "several authorizers are not understood here"
+        );
+        ensure!(
+            jwt.identity_source == "$request.header.Authorization",
+            "IdentitySource {} is not understood here",
+            jwt.identity_source
+        );
+        Ok(Authorizer {
+            issuer: jwt.jwt_configuration.issuer,
+            audience: jwt.jwt_configuration.audience,
+        })
+    }
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "PascalCase")]
 struct HttpApiProperties {
+    auth: Option<HttpApiAuth>,
     #[serde(rename = "Description")]
     _description: Option<String>,
 }
@@ -285,8 +401,19 @@ struct HttpApiProperties {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "PascalCase")]
 struct SecretProperties {
+    name: Option<String>,
+    secret_string: Option<Value>,
+    generate_secret_string: Option<GenerateSecretString>,
     #[serde(rename = "Description")]
     _description: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+struct GenerateSecretString {
+    password_length: usize,
+    #[serde(rename = "ExcludePunctuation")]
+    _exclude_punctuation: bool,
 }
 
 #[derive(Deserialize)]
@@ -352,10 +479,80 @@ Resources:
                 "  A: { Type: AWS::Serverless::HttpApi, Properties: { Domain: x } }",
                 "Domain",
             ),
+            (
+                "  T: { Type: AWS::DynamoDB::Table, Condition: Never, Properties: {} }",
+                "Never",
+            ),
         ] {
             let message = refusal(resources);
             assert!(message.contains(name), "{message:?} does not name {name}");
         }
+    }
+
+    #[test]
+    fn what_is_conditional_is_there_when_its_condition_holds() {
+        let text = FRAME.replace(
+            "Resources:",
+            "Rules:
+  BNeedsACountry:
+    RuleCondition: !Equals [!Ref Mode, b]
+    Assertions: [{ Assert: !Not [!Equals [!Ref Country, '']], AssertDescription: b needs Country }]
+Conditions:
+  IsB: !Equals [!Ref Mode, b]
+Resources:
+  T: { Type: AWS::DynamoDB::Table, Properties: { X: !If [IsB, yes it is, !Ref AWS::NoValue] } }
+  Other: { Type: AWS::DynamoDB::Table, Condition: IsB, Properties: {} }
+",
+        );
+        let with = |pairs: &[(&str, &str)]| {
+            let given = pairs
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            Template::parse(&text, &given.collect())
+        };
+        let a = with(&[]).unwrap().tables;
+        assert_eq!(a, BTreeMap::from([("T".to_owned(), json!({ "X": null }))]));
+        let b = with(&[("Mode", "b"), ("Country", "US")]).unwrap().tables;
+        assert_eq!(b["T"], json!({ "X": "yes it is" }));
+        assert!(b.contains_key("Other"));
+        let error = with(&[("Mode", "b")]).unwrap_err();
+        assert!(format!("{error:#}").contains("b needs Country"));
+    }
+
+    #[test]
+    fn a_route_is_closed_unless_it_says_otherwise() {
+        let scopes = |auth: &str| {
+            let function = format!(
+                "  F:
+    Type: AWS::Serverless::Function
+    Metadata: {{ BuildMethod: rust-cargolambda, BuildProperties: {{ Binary: f }} }}
+    Properties:
+      CodeUri: .
+      Handler: bootstrap
+      Runtime: provided.al2023
+      Events:
+        E: {{ Type: HttpApi, Properties: {{ ApiId: x, Path: /, Method: GET{auth} }} }}
+  Api:
+    Type: AWS::Serverless::HttpApi
+    Properties:
+      Auth:
+        DefaultAuthorizer: A
+        Authorizers:
+          A:
+            IdentitySource: $request.header.Authorization
+            JwtConfiguration: {{ issuer: i, audience: [a] }}
+"
+            );
+            let template = Template::parse(&format!("{FRAME}{function}"), &BTreeMap::new());
+            template.map(|template| template.routes[0].scopes.clone())
+        };
+        assert_eq!(scopes("").unwrap(), Some(vec![]));
+        assert_eq!(
+            scopes(", Auth: { AuthorizationScopes: [r] }").unwrap(),
+            Some(vec!["r".to_owned()])
+        );
+        assert_eq!(scopes(", Auth: { Authorizer: NONE }").unwrap(), None);
+        assert!(scopes(", Auth: { Authorizer: Other }").is_err());
     }
 
     #[test]

@@ -24,6 +24,7 @@ use crate::campaign::{
     AssignNumber, AssignNumberError, Campaign, CampaignId, CampaignStatus, NumberAssignment, NumberHistory,
 };
 use crate::error::Error;
+use crate::identity::Identity;
 use crate::phone_number::PhoneNumber;
 
 const CAMPAIGNS: &str = "campaigns";
@@ -452,6 +453,7 @@ struct CampaignItem {
     code: Option<String>,
     status: CampaignStatus,
     created_at: Timestamp,
+    created_by: Identity,
 }
 
 #[derive(Deserialize)]
@@ -477,6 +479,7 @@ impl CampaignItem {
             code: campaign.code.clone(),
             status: campaign.status,
             created_at: campaign.created_at,
+            created_by: campaign.created_by.clone(),
         }
     }
 
@@ -487,6 +490,7 @@ impl CampaignItem {
             code: self.code,
             status: self.status,
             created_at: self.created_at,
+            created_by: self.created_by,
         }
     }
 }

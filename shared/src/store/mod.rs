@@ -9,6 +9,7 @@ pub mod campaigns;
 pub mod cursor;
 pub mod deliveries;
 pub mod rate_limits;
+pub mod sessions;
 
 use std::collections::HashMap;
 

@@ -1,42 +1,44 @@
-//! The signing secrets, from Secrets Manager, for a minute at a time.
+//! A secret of Secrets Manager, for a minute at a time.
 
 use aws_sdk_secretsmanager::Client;
 use jiff::{SignedDuration, Timestamp};
-use shared::delivery::SigningSecrets;
-use shared::error::Error;
 use tokio::sync::Mutex;
 
-/// How long an answer is used, whatever is signed with what meanwhile: a flood
-/// of bad signatures must not become a flood of fetches.
+use crate::error::Error;
+
+/// How long an answer is used, whatever is asked of it meanwhile: a flood of bad
+/// signatures must not become a flood of fetches.
 const FRESH: SignedDuration = SignedDuration::from_secs(60);
 /// How long a failed fetch is not tried again.
 const PAUSE: SignedDuration = SignedDuration::from_secs(5);
 
-/// The current and the previous version of the secret, both valid, so that it
-/// can be rotated without a gap.
+/// The current and the previous version of a secret, both valid, so that it can
+/// be rotated without a gap.
 pub struct SecretCache {
     client: Client,
     secret_id: String,
     cached: Mutex<Option<Cached>>,
 }
 
-/// What is known of the secrets.
+/// What is known of a secret.
 #[derive(Clone)]
 pub struct Known {
-    /// Possibly none: nothing is configured.
-    pub secrets: SigningSecrets,
+    /// The current value, then the previous one; none where nothing is configured.
+    pub values: Vec<String>,
     /// Whether they could not be asked for again when they should have been.
     pub outdated: bool,
 }
 
 struct Cached {
-    /// `None`: they could not be fetched, and never were.
+    /// `None`: it could not be fetched, and never was.
     known: Option<Known>,
     asked_at: Timestamp,
     fresh_for: SignedDuration,
 }
 
 impl SecretCache {
+    /// The secret of a name or an ARN, fetched when it is first asked for.
+    #[must_use]
     pub fn new(client: Client, secret_id: String) -> Self {
         Self {
             client,
@@ -45,7 +47,7 @@ impl SecretCache {
         }
     }
 
-    /// The secrets; `None` where they are out of reach. Where they can't be
+    /// Its values; `None` where they are out of reach. Where they can't be
     /// fetched again, those of before go on: a secret outlives an outage, a call
     /// may not.
     pub async fn get(&self, now: Timestamp) -> Option<Known> {
@@ -62,15 +64,15 @@ impl SecretCache {
             }
         }
         let (known, fresh_for) = match self.fetch().await {
-            Ok(secrets) => (
+            Ok(values) => (
                 Some(Known {
-                    secrets,
+                    values,
                     outdated: false,
                 }),
                 FRESH,
             ),
             Err(error) => {
-                tracing::error!(%error, "the signing secret could not be fetched");
+                tracing::error!(%error, "a secret could not be fetched");
                 let before = cached.take().and_then(|cached| cached.known);
                 let outdated = before.map(|known| Known {
                     outdated: true,
@@ -89,10 +91,10 @@ impl SecretCache {
 
     /// The current version first: whatever rotation happens in between, the
     /// version that was current at the beginning is then among the two.
-    async fn fetch(&self) -> Result<SigningSecrets, Error> {
+    async fn fetch(&self) -> Result<Vec<String>, Error> {
         let current = self.fetch_version("AWSCURRENT").await?;
         let previous = self.fetch_version("AWSPREVIOUS").await?;
-        Ok(SigningSecrets::new(current.into_iter().chain(previous)))
+        Ok(current.into_iter().chain(previous).collect())
     }
 
     async fn fetch_version(&self, stage: &str) -> Result<Option<String>, Error> {
@@ -113,7 +115,7 @@ impl SecretCache {
             {
                 Ok(None)
             }
-            Err(error) => Err(Error::unavailable("fetching the signing secret", error)),
+            Err(error) => Err(Error::unavailable("fetching a secret", error)),
         }
     }
 }

@@ -1,0 +1,122 @@
+//! What people see.
+
+use askama::Template;
+use lambda_http::Body;
+use lambda_http::http::{HeaderValue, Response, StatusCode, header};
+use shared::error::Error;
+use shared::http::{text_answer, told};
+use shared::identity::Identity;
+
+use crate::session::Session;
+
+/// Nothing but our own files, no script or style within a page, no frame around it.
+/// <https://developer.mozilla.org/docs/Web/HTTP/Guides/CSP>
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; \
+     form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// The files that pages refer to: name, content type, content.
+const ASSETS: [(&str, &str, &str); 2] = [
+    (
+        "console.css",
+        "text/css; charset=utf-8",
+        include_str!("../assets/console.css"),
+    ),
+    ("icon.svg", "image/svg+xml", include_str!("../assets/icon.svg")),
+];
+
+#[derive(Template)]
+#[template(path = "home.html")]
+struct Home<'a> {
+    who: Option<&'a Identity>,
+    expires_at: String,
+}
+
+#[derive(Template)]
+#[template(path = "sign_out.html")]
+struct SignOut<'a> {
+    who: Option<&'a Identity>,
+}
+
+#[derive(Template)]
+#[template(path = "leaving.html")]
+struct Leaving<'a> {
+    who: Option<&'a Identity>,
+    sign_out_url: &'a str,
+}
+
+#[derive(Template)]
+#[template(path = "error.html")]
+struct Failure<'a> {
+    who: Option<&'a Identity>,
+    title: &'a str,
+    message: &'a str,
+    request_id: &'a str,
+}
+
+/// Who you are.
+pub fn home(session: &Session) -> Result<Response<Body>, Error> {
+    let page = Home {
+        who: Some(&session.identity),
+        expires_at: session.expires_at.strftime("%-d %B %Y, %H:%M UTC").to_string(),
+    };
+    render(StatusCode::OK, &page)
+}
+
+/// Whether you want to sign out, or that you are.
+pub fn sign_out(session: Option<&Session>) -> Result<Response<Body>, Error> {
+    let page = SignOut {
+        who: session.map(|session| &session.identity),
+    };
+    render(StatusCode::OK, &page)
+}
+
+/// The way out by the identity provider. A page, not a redirect: the policy
+/// above lets no form lead to another site, also not in a second step.
+pub fn leaving(sign_out_url: &str) -> Result<Response<Body>, Error> {
+    let page = Leaving {
+        who: None,
+        sign_out_url,
+    };
+    render(StatusCode::OK, &page)
+}
+
+/// What went wrong, and what to do.
+pub fn error(error: &Error, request_id: &str) -> Result<Response<Body>, Error> {
+    let (status, _, message, _) = told(error);
+    let page = Failure {
+        who: None,
+        title: match status {
+            StatusCode::NOT_FOUND => "There is nothing here",
+            status if status.is_server_error() => "Something went wrong",
+            _ => "That did not work",
+        },
+        message: &message,
+        request_id,
+    };
+    render(status, &page)
+}
+
+/// A file that pages refer to.
+pub fn asset(name: &str) -> Result<Response<Body>, Error> {
+    let Some((_, content_type, text)) = ASSETS.iter().find(|asset| asset.0 == name) else {
+        return Err(Error::NotFound {
+            message: "there is no such file",
+        });
+    };
+    let mut answer = text_answer(StatusCode::OK, content_type, (*text).to_owned());
+    let cached = HeaderValue::from_static("public, max-age=300");
+    answer.headers_mut().insert(header::CACHE_CONTROL, cached);
+    Ok(answer)
+}
+
+fn render(status: StatusCode, page: &impl Template) -> Result<Response<Body>, Error> {
+    let html = page
+        .render()
+        .map_err(|error| Error::internal("writing a page", error))?;
+    let mut answer = text_answer(status, "text/html; charset=utf-8", html);
+    let policy = HeaderValue::from_static(CONTENT_SECURITY_POLICY);
+    answer
+        .headers_mut()
+        .insert(header::CONTENT_SECURITY_POLICY, policy);
+    Ok(answer)
+}
