@@ -69,9 +69,7 @@ impl Context {
                 .unwrap_or_else(|| request.lambda_context().request_id),
         })
     }
-}
 
-impl Context {
     /// Who is asking.
     ///
     /// # Errors
@@ -328,15 +326,27 @@ fn accepts_gzip(headers: &HeaderMap) -> bool {
 /// The answer to a request that went wrong.
 #[must_use]
 pub fn error_answer(error: &Error, request_id: &str) -> Response<Body> {
-    let (status, code, message, field) = told(error);
-    error_response(status, code, &message, field, request_id)
+    let told = told(error);
+    error_response(told.status, told.code, &told.message, told.field, request_id)
 }
 
-/// What a client is told of an error: status, code, message, field. 5xx
-/// messages reveal nothing.
+/// What a client is told of an error; 5xx messages reveal nothing.
+#[derive(Debug)]
+pub struct Told<'a> {
+    /// The status of the answer.
+    pub status: StatusCode,
+    /// What programs match on.
+    pub code: &'static str,
+    /// For people.
+    pub message: String,
+    /// The offending field, where there is one.
+    pub field: Option<&'a str>,
+}
+
+/// What a client is told of an error.
 #[must_use]
-pub fn told(error: &Error) -> (StatusCode, &'static str, String, Option<&str>) {
-    match error {
+pub fn told(error: &Error) -> Told<'_> {
+    let (status, code, message, field) = match error {
         Error::Invalid { code, field, message } => {
             (StatusCode::BAD_REQUEST, *code, message.clone(), field.as_deref())
         }
@@ -346,7 +356,7 @@ pub fn told(error: &Error) -> (StatusCode, &'static str, String, Option<&str>) {
             "sign in first, or send a bearer token".to_owned(),
             None,
         ),
-        Error::Forbidden { code, message } => (StatusCode::FORBIDDEN, code, (*message).to_owned(), None),
+        Error::Forbidden { code, message } => (StatusCode::FORBIDDEN, *code, (*message).to_owned(), None),
         Error::NotFound { message } => (StatusCode::NOT_FOUND, "not_found", (*message).to_owned(), None),
         Error::Conflict { code, field, message } => (StatusCode::CONFLICT, *code, message.clone(), *field),
         Error::Unavailable(_) => (
@@ -361,6 +371,12 @@ pub fn told(error: &Error) -> (StatusCode, &'static str, String, Option<&str>) {
             "something went wrong on our side".to_owned(),
             None,
         ),
+    };
+    Told {
+        status,
+        code,
+        message,
+        field,
     }
 }
 

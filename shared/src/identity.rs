@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 /// The claims that may name somebody, the most telling first: a person's name
-/// in access tokens and in ID tokens of Cognito, an address, a script's client;
-/// `sub` is what every token has.
+/// in access tokens and in ID tokens of Cognito, an address (unless the provider
+/// says that nobody checked it), a script's client; `sub` is what every token has.
 const CLAIMS: [&str; 5] = ["username", "cognito:username", "email", "client_id", "sub"];
 
 /// What stands in `by` for decisions that nobody made.
@@ -21,8 +21,10 @@ impl Identity {
     /// From the claims of a verified token, looked up by name.
     #[must_use]
     pub fn of_claims<'a>(claim: impl Fn(&str) -> Option<&'a str>) -> Option<Self> {
+        let is_checked = claim("email_verified") != Some("false");
         CLAIMS
             .iter()
+            .filter(|name| is_checked || **name != "email")
             .filter_map(|name| claim(name))
             .find(|value| !value.trim().is_empty() && *value != AUTOMATIC)
             .map(|value| Self(value.to_owned()))
@@ -51,6 +53,14 @@ mod tests {
                 Some("anna"),
             ),
             (&[("sub", "1"), ("client_id", "c"), ("email", "a@b")], Some("a@b")),
+            (
+                &[("sub", "1"), ("email", "a@b"), ("email_verified", "false")],
+                Some("1"),
+            ),
+            (
+                &[("sub", "1"), ("email", "a@b"), ("email_verified", "true")],
+                Some("a@b"),
+            ),
             (&[("sub", "1"), ("client_id", "c")], Some("c")),
             (&[("sub", "1"), ("username", " ")], Some("1")),
             (&[("sub", "1"), ("username", "automatic")], Some("1")),

@@ -48,8 +48,7 @@ impl SecretCache {
     }
 
     /// Its values; `None` where they are out of reach. Where they can't be
-    /// fetched again, those of before go on: a secret outlives an outage, a call
-    /// may not.
+    /// fetched again, those of before go on: a secret outlives an outage.
     pub async fn get(&self, now: Timestamp) -> Option<Known> {
         let mut cached = self.cached.lock().await;
         if let Some(Cached {
@@ -72,7 +71,7 @@ impl SecretCache {
                 FRESH,
             ),
             Err(error) => {
-                tracing::error!(%error, "a secret could not be fetched");
+                tracing::error!(secret_id = self.secret_id, %error, "a secret could not be fetched");
                 let before = cached.take().and_then(|cached| cached.known);
                 let outdated = before.map(|known| Known {
                     outdated: true,

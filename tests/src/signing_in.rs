@@ -126,6 +126,12 @@ impl<'a> Browser<'a> {
     }
 }
 
+/// A system that logs all it can, so that the end of each story, which looks for
+/// secrets in the logs, has the most to look at.
+async fn talkative() -> World {
+    World::with(Options::default().parameter("LogLevel", "DEBUG")).await
+}
+
 /// With a query parameter changed.
 fn with_parameter(url: &str, name: &str, value: &str) -> String {
     let mut url = Url::parse(url).unwrap();
@@ -142,7 +148,7 @@ fn with_parameter(url: &str, name: &str, value: &str) -> String {
 
 #[tokio::test]
 async fn a_person_signs_in_sees_who_they_are_and_signs_out() {
-    let world = World::with(Options::default().parameter("LogLevel", "DEBUG")).await;
+    let world = talkative().await;
     let mut browser = Browser::new(&world);
     assert_eq!(browser.is_in().await, None);
     for person in [ANNA, "ben@example.com"] {
@@ -165,17 +171,31 @@ async fn a_person_signs_in_sees_who_they_are_and_signs_out() {
     assert!(String::from_utf8_lossy(&goodbye.body).contains("You are signed out"));
     assert_eq!(browser.is_in().await, None);
     // Twice does no harm.
-    assert_eq!(browser.submit("/sign-out").await.status, 303);
+    assert_eq!(browser.submit("/sign-out").await.status, 200);
+    assert_eq!(browser.is_in().await, None);
     assert_eq!(
         world.get("/api/calls").await.status,
         200,
         "and the API goes its own way"
     );
+    world.end().await;
+}
+
+#[tokio::test]
+async fn signing_in_again_ends_the_session_before() {
+    let world = talkative().await;
+    let mut browser = Browser::new(&world);
+    browser.sign_in(ANNA).await;
+    let mut copy = Browser::new(&world);
+    copy.cookies = browser.cookies.clone();
+    browser.sign_in("ben@example.com").await;
+    assert_eq!(copy.is_in().await, None);
+    assert_eq!(browser.is_in().await.as_deref(), Some("ben@example.com"));
 }
 
 #[tokio::test]
 async fn sign_in_leads_back_to_the_page_that_was_asked_for_and_nowhere_else() {
-    let world = World::new().await;
+    let world = talkative().await;
     let mut browser = Browser::new(&world);
     let asked = browser.get("/?a=1&b=%2F").await;
     let sign_in = asked.header("location").to_owned();
@@ -190,16 +210,23 @@ async fn sign_in_leads_back_to_the_page_that_was_asked_for_and_nowhere_else() {
         "%09//evil.example",
         "/%0A/evil.example",
         "javascript:alert(1)",
+        "/.//evil.example",
+        "/%252e//evil.example/..//evil.example",
+        "/a/..//evil.example",
+        &format!("/{}", "x".repeat(1024)),
         "",
     ] {
         let answer = browser.get(&format!("/sign-in?return_to={target}")).await;
         assert_eq!((answer.status, answer.header("location")), (400, ""), "{target}");
     }
+    // A page whose address is too long to come back to is asked for again.
+    let long = Browser::new(&world).get(&format!("/?{}", "x".repeat(1024))).await;
+    assert_eq!((long.status, long.header("location")), (303, "/sign-in"));
 }
 
 #[tokio::test]
 async fn a_sign_in_that_this_browser_did_not_begin_is_refused() {
-    let world = World::new().await;
+    let world = talkative().await;
     let mut browser = Browser::new(&world);
     let provider = browser.begin("/sign-in").await;
     let callback = browser.consent(&provider, ANNA).await;
@@ -230,7 +257,7 @@ async fn a_sign_in_that_this_browser_did_not_begin_is_refused() {
 
 #[tokio::test]
 async fn a_code_counts_once() {
-    let world = World::new().await;
+    let world = talkative().await;
     let mut browser = Browser::new(&world);
     let provider = browser.begin("/sign-in").await;
     let callback = browser.consent(&provider, ANNA).await;
@@ -245,7 +272,7 @@ async fn a_code_counts_once() {
 
 #[tokio::test]
 async fn an_answer_of_the_provider_to_another_session_is_refused() {
-    let world = World::new().await;
+    let world = talkative().await;
     // The person is sent to the provider with the nonce of another session,
     // or with the challenge of another one.
     for parameter in ["nonce", "code_challenge"] {
@@ -263,7 +290,7 @@ async fn an_answer_of_the_provider_to_another_session_is_refused() {
 
 #[tokio::test]
 async fn a_sign_in_is_to_be_finished_within_a_quarter_of_an_hour() {
-    let world = World::new().await;
+    let world = talkative().await;
     for (minutes, status) in [(14, 303), (15, 400)] {
         let mut browser = Browser::new(&world);
         let provider = browser.begin("/sign-in").await;
@@ -286,7 +313,20 @@ async fn every_page_but_the_open_ones_turns_visitors_away() {
         "GET /sign-out",
         "POST /sign-out",
     ];
-    let world = World::new().await;
+    let world = talkative().await;
+    // Sealed with a key that is gone, and expired.
+    let other_key = "k".repeat(64);
+    world.stack.set_secret("SessionKey", &[&other_key]).unwrap();
+    let mut stranger = Browser::new(&world);
+    stranger.sign_in(ANNA).await;
+    let foreign = stranger.cookies[SESSION].clone();
+    world.stack.set_secret("SessionKey", &[&"l".repeat(64)]).unwrap();
+    world.stack.clock().advance(SignedDuration::from_mins(2));
+    let mut early = Browser::new(&world);
+    early.sign_in(ANNA).await;
+    let expired = early.cookies[SESSION].clone();
+    world.stack.clock().advance(SignedDuration::from_hours(8));
+
     let mut browser = Browser::new(&world);
     browser.sign_in(ANNA).await;
     let right = browser.cookies[SESSION].clone();
@@ -303,6 +343,8 @@ async fn every_page_but_the_open_ones_turns_visitors_away() {
         None,
         Some(String::new()),
         Some("x".to_owned()),
+        Some(foreign),
+        Some(expired),
         Some(ended),
         Some(beginner.cookies[PENDING].clone()),
         Some(right[..right.len() - 1].to_owned()),
@@ -355,7 +397,7 @@ async fn every_page_but_the_open_ones_turns_visitors_away() {
 
 #[tokio::test]
 async fn a_session_lasts_for_eight_hours() {
-    let world = World::new().await;
+    let world = talkative().await;
     let mut browser = Browser::new(&world);
     browser.sign_in(ANNA).await;
     let advance = |duration| world.stack.clock().advance(duration);
@@ -367,7 +409,7 @@ async fn a_session_lasts_for_eight_hours() {
 
 #[tokio::test]
 async fn the_session_key_is_rotated_without_signing_anybody_out() {
-    let world = World::new().await;
+    let world = talkative().await;
     let key = |letter: &str| letter.repeat(64);
     let set = |current: &str, previous: &[&str]| {
         let values: Vec<&str> = [current].into_iter().chain(previous.iter().copied()).collect();
@@ -394,7 +436,7 @@ async fn the_session_key_is_rotated_without_signing_anybody_out() {
 
 #[tokio::test]
 async fn what_another_site_has_a_browser_post_is_refused() {
-    let world = World::new().await;
+    let world = talkative().await;
     let mut browser = Browser::new(&world);
     browser.sign_in(ANNA).await;
     let own = world.stack.url().to_owned();
@@ -420,7 +462,7 @@ async fn what_another_site_has_a_browser_post_is_refused() {
 
 #[tokio::test]
 async fn nobody_is_let_in_while_it_can_not_be_known_who_signed_out() {
-    let world = World::new().await;
+    let world = talkative().await;
     let mut browser = Browser::new(&world);
     browser.sign_in(ANNA).await;
     world.stack.dynamodb().inject(|_| Some(Fault::InternalError));

@@ -9,7 +9,7 @@ use shared::http::{Context, Query, path_parameter};
 use shared::runtime::{aws, log_failure};
 use url::form_urlencoded;
 
-use crate::origin::Origin;
+use crate::origin::{MAX_PATH_BYTES, Origin};
 use crate::pages;
 use crate::provider::Provider;
 use crate::seal::forget_cookie;
@@ -102,6 +102,10 @@ impl State {
         let pending: Option<PendingSignIn> = seal.open(request.headers(), now);
         let (session, return_to) =
             sign_in::complete(&self.provider, origin, pending, state, code, now).await?;
+        // The browser forgets it now, so nobody could sign it out any more.
+        if let Some(before) = self.session(request, context).await? {
+            self.sessions.end(&before).await?;
+        }
         tracing::info!(request_id = context.request_id, "somebody signed in");
         let cookies = [seal.set_cookie(&session, now)?, forget_cookie::<PendingSignIn>()?];
         see_other(&return_to, cookies)
@@ -116,10 +120,9 @@ impl State {
         origin: &Origin,
     ) -> Result<Response<Body>, Error> {
         let forgotten = forget_cookie::<Session>()?;
-        let Some(session) = self.session(request, context).await? else {
-            return see_other("/sign-out", [forgotten]);
-        };
-        self.sessions.end(&session).await?;
+        if let Some(session) = self.session(request, context).await? {
+            self.sessions.end(&session).await?;
+        }
         let back_to = origin.url("/sign-out");
         let sign_out_url = self.provider.sign_out_url(&back_to, context.received_at).await;
         let sign_out_url = sign_out_url.unwrap_or_else(|error| {
@@ -146,11 +149,11 @@ fn turned_away(request: &Request) -> Result<Response<Body>, Error> {
         .path_and_query()
         .filter(|_| request.method() == Method::GET);
     let target = match asked_for.map(|target| target.as_str()) {
-        None | Some("/") => "/sign-in".to_owned(),
-        Some(path) => {
+        Some(path) if path != "/" && path.len() <= MAX_PATH_BYTES => {
             let encoded: String = form_urlencoded::byte_serialize(path.as_bytes()).collect();
             format!("/sign-in?return_to={encoded}")
         }
+        _ => "/sign-in".to_owned(),
     };
     see_other(&target, [])
 }

@@ -8,6 +8,9 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde_json::{Map, Value};
 use shared::identity::Identity;
 
+/// How far ahead of ours the provider's clock may be.
+const CLOCK_SKEW_SECONDS: i64 = 60;
+
 /// What an ID token must say to be for us, now.
 pub struct Expected<'a> {
     /// The provider.
@@ -47,18 +50,29 @@ pub fn identity(token: &str, keys: &JwkSet, expected: &Expected<'_>) -> Result<I
     let mut validation = Validation::new(header.alg);
     validation.set_issuer(&[expected.issuer]);
     validation.set_audience(&[expected.client_id]);
-    validation.set_required_spec_claims(&["iss", "aud"]);
+    validation.set_required_spec_claims(&["iss", "aud", "sub"]);
     // The time is the request's, not this machine's; see below.
     validation.validate_exp = false;
     let claims: Map<String, Value> = jsonwebtoken::decode(token, &key, &validation)
         .map_err(|_| Refused::Invalid)?
         .claims;
-    let expires = claims
-        .get("exp")
-        .and_then(Value::as_i64)
-        .ok_or(Refused::Invalid)?;
-    let claim = |name: &str| claims.get(name).and_then(Value::as_str);
-    if expected.now.as_second() >= expires || claim("nonce") != Some(expected.nonce) {
+    let seconds = |name: &str| claims.get(name).and_then(Value::as_i64);
+    let claim = |name: &str| match claims.get(name)? {
+        Value::String(text) => Some(text.as_str()),
+        Value::Bool(true) => Some("true"),
+        Value::Bool(false) => Some("false"),
+        _ => None,
+    };
+    let now = expected.now.as_second();
+    let is_current = seconds("exp").is_some_and(|expires| now < expires)
+        && seconds("iat").is_some_and(|issued| issued <= now + CLOCK_SKEW_SECONDS);
+    // A token for several clients says which of them asked for it.
+    let asked_for_by = match claims.get("aud") {
+        Some(Value::Array(clients)) if clients.len() > 1 => claim("azp"),
+        _ => claim("azp").or(Some(expected.client_id)),
+    };
+    let is_ours = asked_for_by == Some(expected.client_id) && claim("nonce") == Some(expected.nonce);
+    if !is_current || !is_ours {
         return Err(Refused::Invalid);
     }
     Identity::of_claims(claim).ok_or(Refused::Invalid)
@@ -68,6 +82,8 @@ pub fn identity(token: &str, keys: &JwkSet, expected: &Expected<'_>) -> Result<I
 mod tests {
     use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
     use aws_lc_rs::rsa::{KeyPair, KeySize};
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD as BASE64;
     use jsonwebtoken::jwk::Jwk;
     use jsonwebtoken::{EncodingKey, Header};
     use serde_json::json;
@@ -77,8 +93,9 @@ mod tests {
     /// A key, and the set in which a provider publishes it.
     fn key() -> (EncodingKey, JwkSet) {
         let pair = KeyPair::generate(KeySize::Rsa2048).unwrap();
-        let der = AsDer::<Pkcs8V1Der>::as_der(&pair).unwrap();
-        let key = EncodingKey::from_rsa_der(der.as_ref());
+        let base64 = BASE64.encode(AsDer::<Pkcs8V1Der>::as_der(&pair).unwrap().as_ref());
+        let pem = format!("-----BEGIN PRIVATE KEY-----\n{base64}\n-----END PRIVATE KEY-----\n");
+        let key = EncodingKey::from_rsa_pem(pem.as_bytes()).unwrap();
         let mut jwk = Jwk::from_encoding_key(&key, Algorithm::RS256).unwrap();
         jwk.common.key_id = Some("1".to_owned());
         (key, JwkSet { keys: vec![jwk] })
@@ -100,7 +117,8 @@ mod tests {
             now: Timestamp::from_second(1000).unwrap(),
         };
         let right = json!({
-            "iss": "https://id.example", "aud": "console", "exp": 1001, "nonce": "n", "email": "anna@example.com",
+            "iss": "https://id.example", "aud": "console", "sub": "1", "iat": 1060, "exp": 1001,
+            "nonce": "n", "email": "anna@example.com",
         });
         let token = |claims: &Value| {
             jsonwebtoken::encode(&header(Algorithm::RS256, Some("1")), claims, &key).unwrap()
@@ -112,7 +130,8 @@ mod tests {
             ("aud", json!("script")),
             ("exp", json!(1000)),
             ("nonce", json!("of another sign-in")),
-            ("email", json!("")),
+            ("iat", json!(1061)),
+            ("sub", json!(null)),
         ] {
             let mut claims = right.clone();
             claims[claim] = wrong;
@@ -128,6 +147,27 @@ mod tests {
                 "without {claim}"
             );
         }
+        for (aud, azp, names) in [
+            (json!(["console"]), json!(null), true),
+            (json!("console"), json!("console"), true),
+            (json!("console"), json!("other"), false),
+            (json!(["console", "other"]), json!("console"), true),
+            (json!(["console", "other"]), json!("other"), false),
+            (json!(["console", "other"]), json!(null), false),
+        ] {
+            let mut claims = right.clone();
+            claims["aud"] = aud.clone();
+            claims["azp"] = azp.clone();
+            let named = identity(&token(&claims), &keys, &expected).is_ok();
+            assert_eq!(named, names, "{aud} {azp}");
+        }
+        // An address that nobody checked is no name.
+        let mut unchecked = right;
+        unchecked["email_verified"] = json!(false);
+        assert_eq!(
+            identity(&token(&unchecked), &keys, &expected).unwrap().as_str(),
+            "1"
+        );
     }
 
     #[test]
@@ -140,7 +180,7 @@ mod tests {
             nonce: "n",
             now: Timestamp::from_second(0).unwrap(),
         };
-        let claims = json!({ "iss": "i", "aud": "c", "exp": 9, "nonce": "n", "sub": "s" });
+        let claims = json!({ "iss": "i", "aud": "c", "iat": 0, "exp": 9, "nonce": "n", "sub": "s" });
         let encode = |header: &Header, key: &EncodingKey| jsonwebtoken::encode(header, &claims, key).unwrap();
         let rs256 = |kid: Option<&str>| header(Algorithm::RS256, kid);
         let right = encode(&rs256(Some("1")), &key);

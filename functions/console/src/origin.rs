@@ -6,6 +6,10 @@ use lambda_http::{Request, RequestExt};
 use shared::error::Error;
 use url::Url;
 
+/// What fits into a cookie, sealed, with the rest of a sign-in: browsers keep
+/// cookies of up to 4096 bytes.
+pub const MAX_PATH_BYTES: usize = 1024;
+
 /// The scheme and host that a request was made to, by the gateway's word.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin(Url);
@@ -62,13 +66,16 @@ impl Origin {
         })
     }
 
-    /// A place of ours to go to after signing in: path and query.
+    /// A place of ours to go to after signing in: path and query, of at most
+    /// [`MAX_PATH_BYTES`].
     ///
-    /// `None` for anything that a browser would take for another place.
+    /// `None` for anything that a browser would take for another place: also for
+    /// a path that, once its dots are resolved, begins with two slashes.
     pub fn own_path(&self, text: &str) -> Option<String> {
         let url = self.0.join(text).ok()?;
         let path = &url[url::Position::BeforePath..url::Position::AfterQuery];
-        (text.starts_with('/') && url.origin() == self.0.origin()).then(|| path.to_owned())
+        let is_ours = text.starts_with('/') && url.origin() == self.0.origin() && !path.starts_with("//");
+        (is_ours && path.len() <= MAX_PATH_BYTES).then(|| path.to_owned())
     }
 }
 
@@ -89,6 +96,11 @@ mod tests {
             ("/calls?limit=5", Some("/calls?limit=5")),
             ("/calls#top", Some("/calls")),
             ("/../x", Some("/x")),
+            ("/.//evil.example", None),
+            ("/..//evil.example", None),
+            ("/%2e//evil.example", None),
+            ("/a/..//evil.example", None),
+            ("/a//b", Some("/a//b")),
             ("", None),
             ("calls", None),
             ("//evil.example", None),

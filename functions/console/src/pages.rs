@@ -4,7 +4,7 @@ use askama::Template;
 use lambda_http::Body;
 use lambda_http::http::{HeaderValue, Response, StatusCode, header};
 use shared::error::Error;
-use shared::http::{text_answer, told};
+use shared::http::{Told, text_answer, told};
 use shared::identity::Identity;
 
 use crate::session::Session;
@@ -82,7 +82,7 @@ pub fn leaving(sign_out_url: &str) -> Result<Response<Body>, Error> {
 
 /// What went wrong, and what to do.
 pub fn error(error: &Error, request_id: &str) -> Result<Response<Body>, Error> {
-    let (status, _, message, _) = told(error);
+    let Told { status, message, .. } = told(error);
     let page = Failure {
         who: None,
         title: match status {

@@ -9,7 +9,8 @@ use aws_config::SdkConfig;
 use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::jwk::JwkSet;
 use oauth2::basic::{
-    BasicErrorResponse, BasicRevocationErrorResponse, BasicTokenIntrospectionResponse, BasicTokenType,
+    BasicErrorResponse, BasicErrorResponseType, BasicRevocationErrorResponse,
+    BasicTokenIntrospectionResponse, BasicTokenType,
 };
 use oauth2::{
     AsyncHttpClient, AuthUrl, AuthorizationCode, Client, ClientId, ClientSecret, EndpointNotSet, EndpointSet,
@@ -34,6 +35,8 @@ const FRESH: SignedDuration = SignedDuration::from_hours(1);
 const KEYS_PAUSE: SignedDuration = SignedDuration::from_secs(60);
 /// How long one answer of the provider may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// How long one may be, in bytes.
+const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 
 /// The provider, and who we are there.
 pub struct Provider {
@@ -68,9 +71,15 @@ struct Registration {
 }
 
 /// The token endpoint's answer has an ID token, too.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 pub struct IdTokenField {
     id_token: String,
+}
+
+impl std::fmt::Debug for IdTokenField {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("IdTokenField(hidden)")
+    }
 }
 
 impl ExtraTokenFields for IdTokenField {}
@@ -147,8 +156,14 @@ impl Provider {
             .await;
         let token = match answer {
             Ok(answer) => answer.extra_fields().id_token.clone(),
-            Err(RequestTokenError::ServerResponse(_)) => return Err(failed()),
-            Err(RequestTokenError::Request(error)) => return Err(out_of_reach(error)),
+            Err(RequestTokenError::ServerResponse(refusal)) => {
+                let error = refusal.error();
+                return Err(match error {
+                    BasicErrorResponseType::InvalidGrant => failed(),
+                    _ => Error::unexpected(format!("the identity provider answers {error}")),
+                });
+            }
+            Err(RequestTokenError::Request(error)) => return Err(error),
             Err(RequestTokenError::Parse(error, _)) => return Err(out_of_reach(error)),
             Err(RequestTokenError::Other(reason)) => return Err(out_of_reach(std::io::Error::other(reason))),
         };
@@ -162,7 +177,10 @@ impl Provider {
         if id_token::identity(&token, &keys, &expected) == Err(Refused::UnknownKey) {
             keys = self.published(now, KEYS_PAUSE).await?.keys;
         }
-        id_token::identity(&token, &keys, &expected).map_err(|_| failed())
+        id_token::identity(&token, &keys, &expected).map_err(|refused| {
+            tracing::warn!(?refused, "an ID token was refused");
+            failed()
+        })
     }
 
     /// Where a browser ends its session with the provider, to come back to a
@@ -233,7 +251,8 @@ impl Provider {
     async fn fetch<T: DeserializeOwned>(&self, url: &str) -> Result<T, Error> {
         let answer = self.http.get(url).send().await.map_err(out_of_reach)?;
         let answer = answer.error_for_status().map_err(out_of_reach)?;
-        answer.json().await.map_err(out_of_reach)
+        let body = read_whole(answer).await?;
+        serde_json::from_slice(&body).map_err(out_of_reach)
     }
 }
 
@@ -241,20 +260,32 @@ impl Provider {
 struct Http<'a>(&'a reqwest::Client);
 
 impl<'c> AsyncHttpClient<'c> for Http<'_> {
-    type Error = reqwest::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<HttpResponse, reqwest::Error>> + Send + 'c>>;
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<HttpResponse, Error>> + Send + 'c>>;
 
     fn call(&'c self, request: HttpRequest) -> Self::Future {
         Box::pin(async move {
-            let request = reqwest::Request::try_from(request)?;
-            let answer = self.0.execute(request).await?;
+            let request = reqwest::Request::try_from(request).map_err(out_of_reach)?;
+            let answer = self.0.execute(request).await.map_err(out_of_reach)?;
             let mut response = HttpResponse::new(Vec::new());
             *response.status_mut() = answer.status();
             *response.headers_mut() = answer.headers().clone();
-            *response.body_mut() = answer.bytes().await?.into();
+            *response.body_mut() = read_whole(answer).await?;
             Ok(response)
         })
     }
+}
+
+/// The body of an answer, up to [`MAX_ANSWER_BYTES`].
+async fn read_whole(mut answer: reqwest::Response) -> Result<Vec<u8>, Error> {
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(out_of_reach)? {
+        body.extend_from_slice(&chunk);
+        if body.len() > MAX_ANSWER_BYTES {
+            return Err(out_of_reach(std::io::Error::other("its answer is too long")));
+        }
+    }
+    Ok(body)
 }
 
 /// A sign-in that can't be completed; how it failed is nobody's business.

@@ -13,8 +13,8 @@ const MIN_SECRET_BYTES: usize = 32;
 
 /// What a cookie holds: sealed, it is worth something until it expires.
 ///
-/// `__Host-` in its name has browsers refuse it from any other host and without
-/// TLS, loopback excepted:
+/// `__Host-` in its name has browsers refuse it from any other host, and without
+/// TLS (on loopback, Chromium and Firefox do without):
 /// <https://developer.mozilla.org/docs/Web/HTTP/Reference/Headers/Set-Cookie#cookie_prefixes>
 pub trait Sealed: Serialize + DeserializeOwned {
     /// The cookie's name, which is sealed with its value.
@@ -57,16 +57,24 @@ impl Seal {
             .ok_or_else(|| Error::unexpected("no session key"))?;
         jar.private_mut(key)
             .add(cookie::<T>(text, Duration::seconds(lifetime)));
-        let sealed = jar.get(T::NAME).map(ToString::to_string).unwrap_or_default();
-        HeaderValue::try_from(sealed).map_err(|error| Error::internal("writing a cookie", error))
+        let sealed = jar
+            .get(T::NAME)
+            .ok_or_else(|| Error::unexpected("a cookie was not sealed"))?;
+        HeaderValue::try_from(sealed.to_string()).map_err(|error| Error::internal("writing a cookie", error))
     }
 
     /// What a browser handed back, if we made it and it is not expired.
     pub fn open<T: Sealed>(&self, headers: &HeaderMap, now: Timestamp) -> Option<T> {
         let mut jar = CookieJar::new();
         for header in headers.get_all(header::COOKIE) {
-            for cookie in Cookie::split_parse(header.to_str().ok()?).flatten() {
-                jar.add_original(cookie.into_owned());
+            // What is not ASCII is not ours, and must not hide what is: the
+            // parser would trim an exotic blank off another cookie's name.
+            let pairs = header.as_bytes().split(|byte| *byte == b';');
+            let pairs = pairs.filter_map(|pair| std::str::from_utf8(pair).ok());
+            for pair in pairs.filter(|pair| pair.is_ascii()) {
+                if let Ok(cookie) = Cookie::parse(pair.to_owned()) {
+                    jar.add_original(cookie);
+                }
             }
         }
         let opened = self.0.iter().find_map(|key| jar.private(key).get(T::NAME))?;

@@ -70,6 +70,8 @@ pub struct Issuer {
     public_key_pem: String,
     /// What codes stand for, each until it is used.
     grants: Mutex<BTreeMap<String, Grant>>,
+    /// Whatever it gave or was given in confidence.
+    confided: Mutex<Vec<String>>,
 }
 
 /// What a person agreed to on the sign-in page.
@@ -100,6 +102,7 @@ impl Issuer {
             jwk,
             public_key_pem: pem("PUBLIC KEY", public.as_ref()),
             grants: Mutex::default(),
+            confided: Mutex::default(),
         })
     }
 
@@ -166,7 +169,27 @@ impl Issuer {
     pub fn sign(&self, claims: &Value) -> Result<String> {
         let mut header = Header::new(Algorithm::RS256);
         header.kid = Some(self.key_id().to_owned());
-        jsonwebtoken::encode(&header, claims, &self.key).context("signing a token")
+        let token = jsonwebtoken::encode(&header, claims, &self.key).context("signing a token")?;
+        self.confide(&token);
+        Ok(token)
+    }
+
+    /// The clients' secrets, and every token, code and verifier so far: what no
+    /// log may show.
+    #[must_use]
+    pub fn confided(&self) -> Vec<String> {
+        let mut confided = self
+            .confided
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        confided.extend([SCRIPT.secret, CONSOLE.secret].map(str::to_owned));
+        confided
+    }
+
+    fn confide(&self, text: &str) {
+        let mut confided = self.confided.lock().unwrap_or_else(PoisonError::into_inner);
+        confided.push(text.to_owned());
     }
 
     /// Serves discovery, keys, sign-in, sign-out and tokens below [`ISSUER_PATH`].
@@ -281,6 +304,7 @@ async fn sign_in(State(issuer): State<Arc<Issuer>>, RawQuery(query): RawQuery, f
         return (StatusCode::BAD_REQUEST, "nobody of that name can sign in").into_response();
     }
     let code = Uuid::new_v4().to_string();
+    issuer.confide(&code);
     let state = request.remove("state").unwrap_or_default();
     let redirect_uri = request.remove("redirect_uri").unwrap_or_default();
     let target = format!("{redirect_uri}?code={code}&state={}", encoded(&state));
@@ -308,6 +332,7 @@ async fn sign_out(State(issuer): State<Arc<Issuer>>, RawQuery(query): RawQuery) 
 async fn token(State(issuer): State<Arc<Issuer>>, headers: HeaderMap, body: String) -> Response {
     let form = query_parameters(&body);
     let field = |name: &str| form.get(name).map_or("", String::as_str);
+    issuer.confide(field("code_verifier"));
     let client = basic_credentials(&headers)
         .unwrap_or_else(|| (field("client_id").to_owned(), field("client_secret").to_owned()));
     let is = |known: Client| client.0 == known.id && client.1 == known.secret;

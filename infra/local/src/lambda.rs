@@ -220,7 +220,9 @@ impl Function {
 fn collect(stream: Option<impl AsyncRead + Unpin + Send + 'static>, function: &str, logs: &Logs) {
     let Some(stream) = stream else { return };
     let (function, logs) = (function.to_owned(), logs.clone());
+    let reading = logs.reading();
     tokio::spawn(async move {
+        let _reading = reading;
         let mut lines = BufReader::new(stream).split(b'\n');
         while let Ok(Some(line)) = lines.next_segment().await {
             logs.add(&function, &String::from_utf8_lossy(&line));

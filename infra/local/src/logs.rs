@@ -3,12 +3,24 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
+use tokio::sync::watch;
 
 /// The collected log lines of all functions.
 #[derive(Clone, Debug, Default)]
 pub struct Logs {
     lines: Arc<Mutex<Vec<String>>>,
+    /// How many streams of instances are being read.
+    streams: watch::Sender<usize>,
     echo: bool,
+}
+
+/// One stream of an instance that is being read, until dropped.
+pub(crate) struct Reading(watch::Sender<usize>);
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.0.send_modify(|streams| *streams -= 1);
+    }
 }
 
 impl Logs {
@@ -16,9 +28,22 @@ impl Logs {
     #[must_use]
     pub fn shown() -> Self {
         Self {
-            lines: Arc::default(),
             echo: true,
+            ..Self::default()
         }
+    }
+
+    /// Counts one more stream.
+    pub(crate) fn reading(&self) -> Reading {
+        self.streams.send_modify(|streams| *streams += 1);
+        Reading(self.streams.clone())
+    }
+
+    /// Waits until every stream has been read to its end.
+    pub(crate) async fn read_out(&self) {
+        let mut streams = self.streams.subscribe();
+        // The sender is ours, so it can't be gone.
+        streams.wait_for(|streams| *streams == 0).await.ok();
     }
 
     /// Adds a line of one function.

@@ -215,6 +215,14 @@ impl Stack {
         self.functions.get(id)
     }
 
+    /// Kills every instance and waits until all that they wrote is in the logs.
+    pub async fn read_out_logs(&self) {
+        for function in self.functions.values() {
+            function.kill_instances();
+        }
+        self.logs.read_out().await;
+    }
+
     /// The functions' collected log lines.
     #[must_use]
     pub fn logs(&self) -> &Logs {

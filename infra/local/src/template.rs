@@ -394,6 +394,8 @@ impl HttpApiAuth {
 #[serde(deny_unknown_fields, rename_all = "PascalCase")]
 struct HttpApiProperties {
     auth: Option<HttpApiAuth>,
+    #[serde(rename = "FailOnWarnings")]
+    _fail_on_warnings: Option<bool>,
     #[serde(rename = "Description")]
     _description: Option<String>,
 }
