@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::phone_number::PhoneNumber;
@@ -123,38 +123,18 @@ pub struct Call {
     pub language: Option<String>,
     /// Whether any turn of a transcript came with it.
     pub has_transcript: bool,
+    /// What its dynamic variables say about the campaign.
+    pub campaign_variables: CampaignVariables,
 }
 
-/// Whether a call reached its goal, and who says so.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Conversion {
-    /// Whether it did.
-    pub converted: bool,
-    /// `automatic`: by the outcome.
-    pub source: &'static str,
-    /// The person, where one decided.
-    pub by: Option<String>,
-    /// When: the end of the call, where the outcome decided.
-    pub at: Option<Timestamp>,
-    /// What it is worth, where a person said.
-    pub value: Option<String>,
-}
-
-impl Call {
-    /// The conversion that follows from the outcome alone.
-    #[must_use]
-    pub fn automatic_conversion(&self) -> Conversion {
-        let converted = self.outcome == Outcome::Success;
-        let ended_at = self
-            .started_at
-            .checked_add(SignedDuration::from_secs(i64::from(self.duration_seconds)))
-            .unwrap_or(self.started_at);
-        Conversion {
-            converted,
-            source: "automatic",
-            by: None,
-            at: converted.then_some(ended_at),
-            value: None,
-        }
-    }
+/// The dynamic variables of a conversation that can name a campaign; at most
+/// 128 bytes each.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct CampaignVariables {
+    /// `campaign_id`: the id of a campaign.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub campaign_id: Option<String>,
+    /// `utm_campaign`: the code of a campaign.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub utm_campaign: Option<String>,
 }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::identity::Identity;
+use crate::phone_number::PhoneNumber;
 use crate::time_id;
 
 /// The id of a campaign: `cmp_` and 32 hexadecimal digits.
@@ -31,13 +32,10 @@ impl TryFrom<String> for CampaignId {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        match text.strip_prefix("cmp_") {
-            Some(digits)
-                if digits.len() == 32 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) =>
-            {
-                Ok(Self(text))
-            }
-            _ => Err("a campaign id is cmp_ and 32 hexadecimal digits"),
+        if time_id::is("cmp_", &text) {
+            Ok(Self(text))
+        } else {
+            Err("a campaign id is cmp_ and 32 hexadecimal digits")
         }
     }
 }
@@ -79,13 +77,17 @@ pub struct Campaign {
     pub created_at: Timestamp,
     /// Who made it.
     pub created_by: Identity,
+    /// When its name, code or status changed last.
+    pub updated_at: Timestamp,
+    /// Who changed it then.
+    pub updated_by: Identity,
 }
 
-/// A tracking number that belongs to a campaign for a while.
+/// A tracking number or an agent that belongs to a campaign for a while.
 ///
 /// It covers `from` and every instant up to, but without, `to`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NumberAssignment {
+pub struct DatedAssignment {
     /// The campaign.
     pub campaign_id: CampaignId,
     /// The first instant.
@@ -98,7 +100,7 @@ pub struct NumberAssignment {
     pub at: Timestamp,
 }
 
-impl NumberAssignment {
+impl DatedAssignment {
     fn covers(&self, instant: Timestamp) -> bool {
         self.from <= instant && self.to.is_none_or(|to| instant < to)
     }
@@ -110,18 +112,57 @@ impl NumberAssignment {
     fn overlaps(&self, other: &Self) -> bool {
         self.to.is_none_or(|to| other.from < to) && other.to.is_none_or(|to| self.from < to)
     }
+
+    fn ending(&self, to: Timestamp, by: &Identity, at: Timestamp) -> Self {
+        Self {
+            to: Some(to),
+            by: by.clone(),
+            at,
+            ..self.clone()
+        }
+    }
 }
 
-/// All assignments of one tracking number, past, present and to come.
+/// What belongs to campaigns from a time to a time.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Asset {
+    /// A tracking number.
+    Number(PhoneNumber),
+    /// An agent, by the provider's id of it.
+    Agent(String),
+}
+
+impl Asset {
+    /// Whether several campaigns can have it at the same time.
+    #[must_use]
+    pub fn sharing(&self) -> Sharing {
+        match self {
+            Self::Number(_) => Sharing::Exclusive,
+            Self::Agent(_) => Sharing::Shared,
+        }
+    }
+}
+
+/// Whether several campaigns can have a thing at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// A tracking number belongs to one campaign at a time.
+    Exclusive,
+    /// An agent may work for several.
+    Shared,
+}
+
+/// All assignments of one tracking number or agent, past, present and to come.
 ///
-/// Ordered by their start, none overlaps another.
+/// Ordered by their start. No two of one campaign overlap, nor any two of an
+/// exclusive thing.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct NumberHistory(Vec<NumberAssignment>);
+pub struct AssignmentHistory(Vec<DatedAssignment>);
 
-/// What a person asks for with a number.
+/// What a person asks for with a number or an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AssignNumber {
+pub struct Wanted {
     /// The campaign that is to have it.
     pub campaign_id: CampaignId,
     /// From when; from now where `None`.
@@ -134,41 +175,40 @@ pub struct AssignNumber {
     pub by: Identity,
 }
 
-/// Why a number can't be assigned as asked.
+/// Why something can't be assigned as asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AssignNumberError {
+pub enum WantedError {
     /// It would end before it starts.
     EndsBeforeStart,
     /// Another campaign has it for part of that time.
-    Overlap(NumberAssignment),
+    Overlap(DatedAssignment),
 }
 
-impl NumberHistory {
-    /// The assignment that covers an instant.
-    #[must_use]
-    pub fn at(&self, instant: Timestamp) -> Option<&NumberAssignment> {
-        self.0.iter().find(|assignment| assignment.covers(instant))
+impl AssignmentHistory {
+    /// The assignments that cover an instant.
+    pub fn at(&self, instant: Timestamp) -> impl Iterator<Item = &DatedAssignment> {
+        self.0.iter().filter(move |assignment| assignment.covers(instant))
     }
 
     /// The assignments to one campaign, the earliest first.
-    pub fn of<'a>(&'a self, campaign_id: &'a CampaignId) -> impl Iterator<Item = &'a NumberAssignment> {
+    pub fn of<'a>(&'a self, campaign_id: &'a CampaignId) -> impl Iterator<Item = &'a DatedAssignment> {
         self.0
             .iter()
             .filter(move |assignment| &assignment.campaign_id == campaign_id)
     }
 
-    /// The history with the number assigned as asked.
+    /// The history with something assigned as asked.
     ///
-    /// A campaign that has the number at `from` already goes on having it, so
-    /// that asking twice changes nothing, an end can be set or lifted, and no
-    /// history is lost; what it would get later is replaced. With `take_over`,
-    /// another campaign that has the number at `from` has it until then; it is
-    /// never taken from one that would get it only later.
+    /// A campaign that has it at `from` already goes on having it, so that
+    /// asking twice changes nothing, an end can be set or lifted, and no history
+    /// is lost; what it would get later is replaced. With `take_over`, another
+    /// campaign that has it at `from` has it until then; it is never taken from
+    /// one that would get it only later.
     ///
     /// # Errors
-    /// [`AssignNumberError`]; nothing is changed then.
-    pub fn assign(&self, wanted: AssignNumber, now: Timestamp) -> Result<Self, AssignNumberError> {
-        let AssignNumber {
+    /// [`WantedError`]; nothing is changed then.
+    pub fn assign(&self, wanted: Wanted, sharing: Sharing, now: Timestamp) -> Result<Self, WantedError> {
+        let Wanted {
             campaign_id,
             from,
             to,
@@ -177,13 +217,11 @@ impl NumberHistory {
         } = wanted;
         let from = from.unwrap_or(now);
         if to.is_some_and(|to| to <= from) {
-            return Err(AssignNumberError::EndsBeforeStart);
+            return Err(WantedError::EndsBeforeStart);
         }
-        let from = match self.at(from) {
-            Some(current) if current.campaign_id == campaign_id => current.from,
-            _ => from,
-        };
-        let new = NumberAssignment {
+        let own = self.of(&campaign_id).find(|own| own.covers(from));
+        let from = own.map_or(from, |own| own.from);
+        let new = DatedAssignment {
             campaign_id,
             from,
             to,
@@ -195,26 +233,75 @@ impl NumberHistory {
         }
         let mut assignments = Vec::with_capacity(self.0.len() + 1);
         for old in &self.0 {
+            let is_own = old.campaign_id == new.campaign_id;
             if !old.overlaps(&new) {
                 assignments.push(old.clone());
-            } else if old.campaign_id == new.campaign_id {
+            } else if is_own {
                 continue;
             } else if take_over && old.covers(new.from) {
                 if old.from < new.from {
-                    assignments.push(NumberAssignment {
-                        to: Some(new.from),
-                        by: new.by.clone(),
-                        at: now,
-                        ..old.clone()
-                    });
+                    assignments.push(old.ending(new.from, &new.by, now));
                 }
+            } else if sharing == Sharing::Exclusive {
+                return Err(WantedError::Overlap(old.clone()));
             } else {
-                return Err(AssignNumberError::Overlap(old.clone()));
+                assignments.push(old.clone());
             }
         }
         assignments.push(new);
         assignments.sort_by_key(|assignment| assignment.from);
         Ok(Self(assignments))
+    }
+
+    /// The history in which a campaign has it until now only; `None` where it
+    /// does not have it now.
+    #[must_use]
+    pub fn end(&self, campaign_id: &CampaignId, by: &Identity, now: Timestamp) -> Option<Self> {
+        self.of(campaign_id).find(|own| own.covers(now))?;
+        let ended = self.0.iter().filter_map(|old| {
+            if old.campaign_id != *campaign_id || !old.covers(now) {
+                return Some(old.clone());
+            }
+            // What began this very instant never was.
+            (old.from < now).then(|| old.ending(now, by, now))
+        });
+        Some(Self(ended.collect()))
+    }
+
+    /// The history without a campaign's assignment that starts at an instant, as
+    /// if it had never been; `None` where there is none.
+    #[must_use]
+    pub fn without(&self, campaign_id: &CampaignId, from: Timestamp) -> Option<Self> {
+        let is_it = |old: &DatedAssignment| old.campaign_id == *campaign_id && old.from == from;
+        self.0.iter().any(is_it).then(|| {
+            let others = self.0.iter().filter(|old| !is_it(old));
+            Self(others.cloned().collect())
+        })
+    }
+}
+
+/// A customer number that a campaign reached out to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contact {
+    /// The campaign.
+    pub campaign_id: CampaignId,
+    /// The customer's number.
+    pub number: PhoneNumber,
+    /// The first instant; always before, where `None`.
+    pub from: Option<Timestamp>,
+    /// The first instant after it; open where `None`.
+    pub to: Option<Timestamp>,
+    /// Who added it.
+    pub by: Identity,
+    /// When it was added.
+    pub at: Timestamp,
+}
+
+impl Contact {
+    /// Whether it counts at an instant.
+    #[must_use]
+    pub fn covers(&self, instant: Timestamp) -> bool {
+        self.from.is_none_or(|from| from <= instant) && self.to.is_none_or(|to| instant < to)
     }
 }
 
@@ -235,50 +322,50 @@ mod tests {
     }
 
     fn assign(
-        history: &NumberHistory,
+        history: &AssignmentHistory,
         who: char,
         from: Option<i8>,
         to: Option<i8>,
         take_over: bool,
-    ) -> Result<NumberHistory, AssignNumberError> {
-        let wanted = AssignNumber {
+    ) -> Result<AssignmentHistory, WantedError> {
+        let wanted = Wanted {
             campaign_id: campaign(who),
             from: from.map(day),
             to: to.map(day),
             take_over,
             by: person("anna"),
         };
-        history.assign(wanted, day(15))
+        history.assign(wanted, Sharing::Exclusive, day(15))
     }
 
-    fn spans(history: &NumberHistory) -> Vec<(char, Timestamp, Option<Timestamp>)> {
-        let who = |assignment: &NumberAssignment| assignment.campaign_id.as_str().chars().last().unwrap();
+    fn spans(history: &AssignmentHistory) -> Vec<(char, Timestamp, Option<Timestamp>)> {
+        let who = |assignment: &DatedAssignment| assignment.campaign_id.as_str().chars().last().unwrap();
         history.0.iter().map(|a| (who(a), a.from, a.to)).collect()
     }
 
     #[test]
     fn a_number_moves_in_one_step_and_keeps_its_history() {
-        let a = assign(&NumberHistory::default(), 'a', Some(1), None, false).unwrap();
+        let a = assign(&AssignmentHistory::default(), 'a', Some(1), None, false).unwrap();
         let moved = assign(&a, 'b', Some(10), None, true).unwrap();
         assert_eq!(
             spans(&moved),
             [('a', day(1), Some(day(10))), ('b', day(10), None)]
         );
-        assert_eq!(moved.at(day(9)).unwrap().campaign_id, campaign('a'));
-        assert_eq!(moved.at(day(10)).unwrap().campaign_id, campaign('b'));
-        assert_eq!(moved.at("2026-10-31T00:00:00Z".parse().unwrap()), None);
+        assert_eq!(moved.at(day(9)).next().unwrap().campaign_id, campaign('a'));
+        assert_eq!(moved.at(day(10)).next().unwrap().campaign_id, campaign('b'));
+        assert_eq!(moved.at("2026-10-31T00:00:00Z".parse().unwrap()).count(), 0);
     }
 
     #[test]
     fn an_overlap_names_the_other_assignment_and_changes_nothing() {
-        let a = assign(&NumberHistory::default(), 'a', Some(5), Some(10), false).unwrap();
+        let a = assign(&AssignmentHistory::default(), 'a', Some(5), Some(10), false).unwrap();
         for (from, to) in [
             (Some(1), None),
             (Some(5), Some(10)),
             (Some(9), Some(20)),
             (Some(1), Some(6)),
         ] {
-            let Err(AssignNumberError::Overlap(other)) = assign(&a, 'b', from, to, false) else {
+            let Err(WantedError::Overlap(other)) = assign(&a, 'b', from, to, false) else {
                 panic!("{from:?} to {to:?} was accepted");
             };
             assert_eq!(other.campaign_id, campaign('a'));
@@ -289,26 +376,27 @@ mod tests {
 
     #[test]
     fn a_number_is_not_taken_from_a_campaign_that_gets_it_later() {
-        let a = assign(&NumberHistory::default(), 'a', Some(20), None, false).unwrap();
+        let a = assign(&AssignmentHistory::default(), 'a', Some(20), None, false).unwrap();
         assert!(matches!(
             assign(&a, 'b', Some(10), None, true),
-            Err(AssignNumberError::Overlap(_))
+            Err(WantedError::Overlap(_))
         ));
         assert!(assign(&a, 'b', Some(10), Some(20), true).is_ok());
     }
 
     #[test]
     fn asking_twice_changes_nothing() {
-        let once = assign(&NumberHistory::default(), 'a', None, None, false).unwrap();
+        let once = assign(&AssignmentHistory::default(), 'a', None, None, false).unwrap();
         let twice = once
             .assign(
-                AssignNumber {
+                Wanted {
                     campaign_id: campaign('a'),
                     from: None,
                     to: None,
                     take_over: false,
                     by: person("ben"),
                 },
+                Sharing::Exclusive,
                 day(17),
             )
             .unwrap();
@@ -327,12 +415,59 @@ mod tests {
 
     #[test]
     fn an_assignment_ends_after_it_starts() {
-        let none = NumberHistory::default();
+        let none = AssignmentHistory::default();
         for to in [4, 5] {
             assert_eq!(
                 assign(&none, 'a', Some(5), Some(to), false),
-                Err(AssignNumberError::EndsBeforeStart)
+                Err(WantedError::EndsBeforeStart)
             );
         }
+    }
+
+    #[test]
+    fn an_agent_is_shared_unless_it_is_taken_over() {
+        let share = |history: &AssignmentHistory, who: char, from: i8, take_over: bool| {
+            let wanted = Wanted {
+                campaign_id: campaign(who),
+                from: Some(day(from)),
+                to: None,
+                take_over,
+                by: person("anna"),
+            };
+            history.assign(wanted, Sharing::Shared, day(15)).unwrap()
+        };
+        let both = share(
+            &share(&AssignmentHistory::default(), 'a', 1, false),
+            'b',
+            5,
+            false,
+        );
+        assert_eq!(spans(&both), [('a', day(1), None), ('b', day(5), None)]);
+        assert_eq!(both.at(day(6)).count(), 2);
+        let taken = share(&both, 'c', 10, true);
+        assert_eq!(
+            spans(&taken),
+            [
+                ('a', day(1), Some(day(10))),
+                ('b', day(5), Some(day(10))),
+                ('c', day(10), None)
+            ]
+        );
+    }
+
+    #[test]
+    fn what_a_campaign_has_now_is_ended_and_a_wrong_entry_is_removed() {
+        let a = assign(&AssignmentHistory::default(), 'a', Some(1), None, false).unwrap();
+        let ended = a.end(&campaign('a'), &person("ben"), day(9)).unwrap();
+        assert_eq!(spans(&ended), [('a', day(1), Some(day(9)))]);
+        assert_eq!((ended.0[0].by.as_str(), ended.0[0].at), ("ben", day(9)));
+        assert_eq!(ended.end(&campaign('a'), &person("ben"), day(9)), None);
+        assert_eq!(a.end(&campaign('b'), &person("ben"), day(9)), None);
+        let at_once = a.end(&campaign('a'), &person("ben"), day(1)).unwrap();
+        assert_eq!(spans(&at_once), []);
+
+        assert_eq!(spans(&a.without(&campaign('a'), day(1)).unwrap()), []);
+        assert_eq!(a.without(&campaign('a'), day(2)), None);
+        assert_eq!(a.without(&campaign('b'), day(1)), None);
     }
 }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::call::{Call, CallId, Channel, Direction, Outcome};
+use crate::call::{Call, CallId, CampaignVariables, Channel, Direction, Outcome};
 use crate::lenient::{Number, Text, lenient, object};
 use crate::phone_number::{Country, PhoneNumber};
 
@@ -97,12 +97,16 @@ struct ClientData {
     dynamic_variables: Option<DynamicVariables>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 struct DynamicVariables {
     #[serde(default, rename = "system__caller_id", deserialize_with = "lenient")]
     caller_id: Option<Text>,
     #[serde(default, rename = "system__called_number", deserialize_with = "lenient")]
     called_number: Option<Text>,
+    #[serde(default, deserialize_with = "lenient")]
+    campaign_id: Option<Text>,
+    #[serde(default, deserialize_with = "lenient")]
+    utm_campaign: Option<Text>,
 }
 
 impl Conversation<'_> {
@@ -114,19 +118,16 @@ impl Conversation<'_> {
         let metadata = self.metadata.unwrap_or_default();
         let variables = self
             .conversation_initiation_client_data
-            .and_then(|data| data.dynamic_variables);
-        let (caller, called) = match variables {
-            Some(variables) => (variables.caller_id, variables.called_number),
-            None => (None, None),
-        };
+            .and_then(|data| data.dynamic_variables)
+            .unwrap_or_default();
         let source = metadata.conversation_initiation_source;
         let line = Line::find(
             metadata.phone_call,
             metadata.whatsapp,
             metadata.sms,
             source.as_ref().map_or("", Text::as_str),
-            caller,
-            called,
+            variables.caller_id,
+            variables.called_number,
         );
         let number = |text: Option<Text>| PhoneNumber::parse(text?.as_str(), country);
         Ok(Call {
@@ -150,6 +151,10 @@ impl Conversation<'_> {
             termination_reason: metadata.termination_reason.and_then(Text::into_column),
             language: metadata.main_language.and_then(Text::into_column),
             has_transcript: self.transcript.is_some_and(has_turns),
+            campaign_variables: CampaignVariables {
+                campaign_id: variables.campaign_id.and_then(Text::into_id),
+                utm_campaign: variables.utm_campaign.and_then(Text::into_id),
+            },
         })
     }
 }
@@ -312,6 +317,7 @@ impl InitiationFailure {
             termination_reason: self.failure_reason.and_then(Text::into_column),
             language: None,
             has_transcript: false,
+            campaign_variables: CampaignVariables::default(),
         })
     }
 }
@@ -402,6 +408,7 @@ impl Traces {
             termination_reason: None,
             language: None,
             has_transcript: false,
+            campaign_variables: CampaignVariables::default(),
         })
     }
 }
@@ -456,6 +463,7 @@ impl FlatConversation {
             termination_reason: None,
             language: None,
             has_transcript: false,
+            campaign_variables: CampaignVariables::default(),
         })
     }
 }

@@ -185,6 +185,19 @@ pub fn read_json<T: DeserializeOwned>(request: &Request) -> Result<T, Error> {
     Ok(value)
 }
 
+/// For a field that may be left out, but is not the same as null when it is:
+/// `#[serde(default, deserialize_with = "given")]`.
+///
+/// # Errors
+/// When the value is not what it should be.
+pub fn given<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    T::deserialize(deserializer).map(Some)
+}
+
 /// An instant in a request, RFC 3339.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Instant(pub Timestamp);

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 
 use crate::attribution::{Candidates, attribute};
 use crate::call::{ArrivedBy, Call};
+use crate::decision::Decisions;
 use crate::error::Error;
 use crate::store::WRITE_ATTEMPTS;
 use crate::store::calls::{CallRecord, CallStore, Head, Version, Written};
@@ -100,7 +101,7 @@ impl Ingest {
             self.calls.head(&call.id),
             self.calls.has_body(&call.id, &version.sha256),
             self.calls.lists_month_of(call.started_at),
-            self.candidates(call),
+            self.campaigns.candidates(call),
         )?;
         let was_here = *was_here.get_or_insert(has_body);
         let taken = match &head {
@@ -130,14 +131,6 @@ impl Ingest {
         })
     }
 
-    async fn candidates(&self, call: &Call) -> Result<Candidates, Error> {
-        let tracking_number = match &call.tracking_number {
-            Some(number) => self.campaigns.number_history(number).await?,
-            None => Default::default(),
-        };
-        Ok(Candidates { tracking_number })
-    }
-
     async fn carry_out(&self, arrival: &Arrival<'_>, plan: &Plan) -> Result<Written, Error> {
         let id = &arrival.call.id;
         let body = async {
@@ -164,23 +157,31 @@ impl Ingest {
     }
 }
 
-/// The head with an arrival's facts, and the rules asked again.
+/// The head with an arrival's facts, and the rules asked again. What people
+/// decided stays.
 fn new_head(arrival: &Arrival<'_>, old: Option<Head>, candidates: &Candidates) -> Head {
     let attribution = attribute(&arrival.call, candidates);
-    let (revision, arrived_by, received_at) = match old {
-        Some(old) => (old.revision + 1, old.record.arrived_by, old.record.received_at),
-        None => (1, arrival.by, arrival.at),
+    let (revision, decisions, arrived_by, received_at) = match old {
+        Some(Head { record, revision, .. }) => (
+            revision + 1,
+            record.decisions,
+            record.arrived_by,
+            record.received_at,
+        ),
+        None => (1, Decisions::default(), arrival.by, arrival.at),
     };
     Head {
         record: CallRecord {
             call: arrival.call.clone(),
             rule_result: attribution.rule_result(arrival.at),
+            decisions,
             arrived_by,
             received_at,
             updated_at: arrival.at,
         },
         evidence: attribution.evidence().cloned(),
         candidates: attribution.candidates().to_vec(),
+        reattributed_by: None,
         version: arrival.version,
         revision,
     }

@@ -38,6 +38,16 @@ impl PhoneNumber {
         Some(Self(number))
     }
 
+    /// Whether one customer could be reached by it: `+` and digits, digits alone
+    /// (at least three), or a SIP address. Lists of contacts hold other things by
+    /// mistake, and `anonymous` would be everybody who hides.
+    #[must_use]
+    pub fn can_be_called(&self) -> bool {
+        let digits = self.0.strip_prefix('+').unwrap_or(&self.0);
+        let is_number = digits.len() >= 3 && digits.bytes().all(|byte| byte.is_ascii_digit());
+        is_number || self.0.contains('@')
+    }
+
     /// The stored form.
     #[must_use]
     pub fn as_str(&self) -> &str {

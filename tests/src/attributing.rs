@@ -220,7 +220,8 @@ async fn campaigns_are_made_read_and_listed() {
         made,
         json!({
             "id": made["id"], "name": "Spring mailing", "code": "spring-26", "status": "active",
-            "created_at": made["created_at"], "created_by": "local-script", "numbers": [], "agents": [], "contact_count": 0,
+            "created_at": made["created_at"], "created_by": "local-script",
+            "updated_at": made["created_at"], "updated_by": "local-script", "numbers": [], "agents": [], "contact_count": 0,
         })
     );
     let id = made["id"].as_str().unwrap();

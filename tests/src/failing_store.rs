@@ -43,6 +43,7 @@ async fn a_delivery_makes_the_requests_that_are_broken_below() {
         "PutItem CallsTable body",
         "PutItem CallsTable head",
         "PutItem DeliveriesTable ",
+        "Query CampaignsTable ",
         "UpdateItem CallsTable months",
     ];
     assert_eq!(

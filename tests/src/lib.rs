@@ -6,8 +6,10 @@
 mod support;
 
 mod access;
+mod assigning;
 mod attributing;
 mod costs;
+mod deciding;
 mod durability;
 mod failing_store;
 mod floods;

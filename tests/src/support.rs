@@ -328,6 +328,7 @@ pub(crate) fn template() -> Template {
 /// Some path of a route.
 pub(crate) fn path_of(route: &Route) -> String {
     let path = route.path.replace("{id}", "x").replace("{number}", "1001");
+    let path = path.replace("{agent_id}", "agent_1");
     path.replace("{name}", "console.css")
 }
 
@@ -366,4 +367,9 @@ pub(crate) fn phone_call(id: &str, started_at: &str, event_at: &str) -> Value {
             "analysis": { "call_successful": "success", "transcript_summary": "Said hello." },
         },
     })
+}
+
+/// Whether the long sizes are to be run: `RINGMARK_TEST_SIZE=full`.
+pub(crate) fn full_size() -> bool {
+    std::env::var("RINGMARK_TEST_SIZE").is_ok_and(|size| size == "full")
 }

@@ -1,5 +1,8 @@
-//! Keeps campaigns and what credits calls to them.
+//! Keeps campaigns and what credits calls to them; decides about calls.
 
+mod campaigns;
+mod contacts;
+mod decisions;
 mod handler;
 
 #[tokio::main]

@@ -13,10 +13,11 @@ use shared::details::Details;
 use shared::error::Error;
 use shared::http::{Context, Query, json_answer, large_answer, large_json_answer, path_parameter};
 use shared::runtime::{aws, setting};
-use shared::store::calls::{CallFilter, CallRecord, CallStore, Head};
+use shared::store::calls::{CallFilter, CallStore, CreditFilter, Head};
 use shared::store::campaigns::CampaignStore;
 use shared::store::cursor;
 use shared::store::deliveries::{DeliveryId, DeliveryStore, KeptBody};
+use shared::view::{CallView, all_campaigns_of, campaigns_of};
 
 use crate::render;
 
@@ -73,10 +74,10 @@ impl State {
         let limit = query.take_limit()?;
         let cursor = query.take("cursor", |text| Ok(text.to_owned()))?;
         query.finish()?;
-        let filter = match (campaign, status) {
-            (None, None) => CallFilter::All,
-            (None, Some(status)) => CallFilter::Status(status),
-            (Some(campaign), None | Some(Status::Attributed)) => CallFilter::Campaign(campaign),
+        let credit = match (campaign, status) {
+            (None, None) => CreditFilter::All,
+            (None, Some(status)) => CreditFilter::Status(status),
+            (Some(campaign), None | Some(Status::Attributed)) => CreditFilter::Campaign(campaign),
             // A call without one campaign is not a campaign's: one empty page, and no cursor ever.
             (Some(_), Some(Status::Unattributed | Status::Ambiguous)) if cursor.is_some() => {
                 return Err(cursor::invalid());
@@ -85,15 +86,14 @@ impl State {
                 return json_answer(StatusCode::OK, &json!({ "calls": [], "next_cursor": null }));
             }
         };
+        let filter = CallFilter::of(credit);
         let page = self.calls.list(&filter, limit, cursor.as_deref()).await?;
-        let names = self
-            .campaigns
-            .names(page.entries.iter().filter_map(campaign_of))
-            .await?;
+        let named = page.entries.iter().filter_map(campaigns_of);
+        let names = self.campaigns.names(named).await?;
         let calls: Vec<_> = page
             .entries
             .iter()
-            .map(|record| render::Call::new(record, &names))
+            .map(|record| CallView::new(record, &names))
             .collect();
         let answer = json!({ "calls": calls, "next_cursor": page.next_cursor });
         json_answer(StatusCode::OK, &answer)
@@ -102,19 +102,17 @@ impl State {
     async fn read_call(&self, request: &Request) -> Result<Response<Body>, Error> {
         Query::of(request).finish()?;
         let head = self.head(request).await?;
-        let named = head
-            .candidates
-            .iter()
-            .map(|candidate| candidate.campaign_id.clone());
-        let (body, names) = tokio::try_join!(
-            self.calls.body(&head.record.call.id, &head.version.sha256),
-            self.campaigns.names(named.chain(campaign_of(&head.record))),
+        let id = &head.record.call.id;
+        let (body, history, names) = tokio::try_join!(
+            self.calls.body(id, &head.version.sha256),
+            self.calls.history(id),
+            self.campaigns.names(all_campaigns_of(&head)),
         )?;
         // Where the body is still on its way, the facts are here without details.
         let body = body.unwrap_or_default();
         let details = Details::read(&body);
         for with_transcript in [true, false] {
-            let call = render::DetailedCall::new(&head, &names, &details, with_transcript);
+            let call = render::DetailedCall::new(&head, &names, &history, &details, with_transcript);
             if let Some(answer) = large_json_answer(request.headers(), &call)? {
                 return Ok(answer);
             }
@@ -194,10 +192,6 @@ impl State {
         };
         raw_answer(request.headers(), body.ok_or(NO_BODY)?)
     }
-}
-
-fn campaign_of(record: &CallRecord) -> Option<CampaignId> {
-    record.rule_result.campaign_id.clone()
 }
 
 /// An id that is none is the id of nothing.

@@ -3,7 +3,12 @@
 //! | part | what | written by |
 //! |---|---|---|
 //! | `head` | what lists show, the rule's evidence, the version of the facts | ingest, on condition of its revision |
+//! | `history#<time>#<n>` | a decision of a person, as the history tells it | with the head, both or neither |
 //! | `body#<sha256>#<chunk>` | a raw body, compressed; chunk `000` last, as the mark that it is complete | ingest |
+//!
+//! An assignment has a collection of its own, so that it can be undone:
+//! assignment id/`member#<call id>`, what the call was before. It is written with
+//! the head, too.
 //!
 //! Beside them `calls`/`months`: the months in which any call started, so that
 //! lists visit those and no others.
@@ -12,26 +17,33 @@ use std::collections::BTreeSet;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::primitives::Blob;
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
+use aws_sdk_dynamodb::types::{AttributeValue, Put, ReturnValue, TransactWriteItem};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
 use super::body::{ChunkItem, pack, unpack};
-use super::{Item, Page, cursor, failure, from_item, month_of, text, to_item};
-use crate::attribution::{Candidate, Evidence, RuleResult, Status};
-use crate::call::{ArrivedBy, Call, CallId, Channel, Direction, Outcome};
+use super::{Item, Page, cursor, failure, from_item, month_of, text, to_item, transaction};
+use crate::attribution::{Attribution, Candidate, Evidence, RuleResult, Status};
+use crate::call::{ArrivedBy, Call, CallId, CampaignVariables, Channel, Direction, Outcome};
 use crate::campaign::CampaignId;
+use crate::decision::{Assigned, AssignmentId, Credit, Decisions, HistoryEntry};
 use crate::error::Error;
 use crate::phone_number::PhoneNumber;
 
 const HEAD: &str = "head";
+const HISTORY_PREFIX: &str = "history#";
+const MEMBER_PREFIX: &str = "member#";
 const MONTHS_ID: &str = "calls";
 const MONTHS_PART: &str = "months";
 const BY_START: &str = "by-start";
 const BY_CAMPAIGN: &str = "by-campaign";
 
+/// Entries of a call's history that are shown, the latest ones.
+const MAX_HISTORY: i32 = 200;
+/// Sorts after every start of a call.
+const ABOVE_ALL: &str = "~";
 /// Entries that a list looks at for each one that it wants, when it has to pick.
 const SIFT_FACTOR: usize = 4;
 /// Queries that one page may cost; after them the cursor goes on.
@@ -55,6 +67,8 @@ pub struct CallRecord {
     pub call: Call,
     /// What the rules said.
     pub rule_result: RuleResult,
+    /// What people decided.
+    pub decisions: Decisions,
     /// Which way it came in first.
     pub arrived_by: ArrivedBy,
     /// When it came in first.
@@ -68,14 +82,111 @@ pub struct CallRecord {
 pub struct Head {
     /// What lists show.
     pub record: CallRecord,
-    /// Why the campaign was named, of an attributed call.
+    /// Why the rules named the campaign, where they named one.
     pub evidence: Option<Evidence>,
-    /// Who claims it, of an ambiguous call.
+    /// Who else claims it.
     pub candidates: Vec<Candidate>,
+    /// The re-attribution that asked the rules last, unless a delivery did.
+    pub reattributed_by: Option<AssignmentId>,
     /// The version of the facts.
     pub version: Version,
     /// Counts the writes; a write is on condition that nobody else wrote since.
     pub revision: u64,
+}
+
+/// The layer of the rules, whole, as it was before a re-attribution.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleLayer {
+    rule_result: RuleResult,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    evidence: Option<Evidence>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    candidates: Vec<Candidate>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reattributed_by: Option<AssignmentId>,
+}
+
+impl Head {
+    /// Whom the call is credited to, all layers together.
+    #[must_use]
+    pub fn credit(&self) -> Credit {
+        self.record.decisions.credit(&self.record.rule_result)
+    }
+
+    /// Its layer of the rules.
+    #[must_use]
+    pub fn rule_layer(&self) -> RuleLayer {
+        RuleLayer {
+            rule_result: self.record.rule_result.clone(),
+            evidence: self.evidence.clone(),
+            candidates: self.candidates.clone(),
+            reattributed_by: self.reattributed_by.clone(),
+        }
+    }
+
+    /// Puts another layer of the rules in its place.
+    pub fn set_rule_layer(&mut self, layer: RuleLayer) {
+        self.record.rule_result = layer.rule_result;
+        self.evidence = layer.evidence;
+        self.candidates = layer.candidates;
+        self.reattributed_by = layer.reattributed_by;
+    }
+
+    /// Puts what the rules say now in the place of what they said.
+    pub fn set_attribution(
+        &mut self,
+        attribution: &Attribution,
+        reattributed_by: Option<AssignmentId>,
+        at: Timestamp,
+    ) {
+        self.set_rule_layer(RuleLayer {
+            rule_result: attribution.rule_result(at),
+            evidence: attribution.evidence().cloned(),
+            candidates: attribution.candidates().to_vec(),
+            reattributed_by,
+        });
+    }
+}
+
+/// What a call was before an assignment, so that it can be undone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// The assignment.
+    pub assignment_id: AssignmentId,
+    /// The call.
+    pub call_id: CallId,
+    /// What it was.
+    pub before: Before,
+    /// Whether it was undone.
+    pub undone: bool,
+}
+
+/// The layer that an assignment changed, as it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Before {
+    /// A person's: what had been decided, if anything, and by which assignment.
+    Assigned {
+        /// What.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        assigned: Option<Assigned>,
+        /// By which.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        assignment_id: Option<AssignmentId>,
+    },
+    /// The rules', before a re-attribution.
+    Rules(Box<RuleLayer>),
+}
+
+/// A decision, ready to be written: all of it or nothing.
+#[derive(Debug, Clone)]
+pub struct Decided {
+    /// The head with the decision.
+    pub head: Head,
+    /// What the history says of it; nothing where nobody could see a difference.
+    pub entry: Option<HistoryEntry>,
+    /// What is to be known for undoing it.
+    pub member: Option<Member>,
 }
 
 /// Whether a conditional write took effect.
@@ -89,7 +200,18 @@ pub enum Written {
 
 /// Which calls a list shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CallFilter {
+pub struct CallFilter {
+    /// By their credit.
+    pub credit: CreditFilter,
+    /// Those that began at this instant or later.
+    pub from: Option<Timestamp>,
+    /// Those that began before this instant.
+    pub to: Option<Timestamp>,
+}
+
+/// Which calls a list shows, by their credit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CreditFilter {
     /// All of them.
     All,
     /// Those credited to a campaign.
@@ -154,6 +276,146 @@ impl CallStore {
             }
             Err(error) => Err(failure(format!("writing the head of call {id}"), error)),
         }
+    }
+
+    // ----------------------------------------------------------- decisions
+
+    /// Writes a decision: the head, on condition that it is still the one that
+    /// was read, the entry in the history, the member of the assignment.
+    ///
+    /// # Errors
+    /// When the store fails; nothing is written then.
+    pub async fn put_decided(&self, decided: &Decided) -> Result<Written, Error> {
+        let Decided { head, entry, member } = decided;
+        let id = &head.record.call.id;
+        let incomplete = |error| Error::internal("describing a write", error);
+        let put = |item: Item| Put::builder().table_name(&self.table).set_item(Some(item));
+        let head_put = put(to_item("a head", &HeadItem::from_head(head))?)
+            .condition_expression("revision = :seen")
+            .expression_attribute_values(":seen", AttributeValue::N((head.revision - 1).to_string()))
+            .build()
+            .map_err(incomplete)?;
+        let mut puts = vec![head_put];
+        if let Some(entry) = entry {
+            let item = HistoryItem {
+                call_id: id.clone(),
+                part: history_part(entry.at, head.revision),
+                entry: entry.clone(),
+            };
+            let item = to_item("an entry of the history", &item)?;
+            puts.push(put(item).build().map_err(incomplete)?);
+        }
+        if let Some(member) = member {
+            let item = MemberItem {
+                call_id: member.assignment_id.clone(),
+                part: member_part(&member.call_id),
+                member_id: member.call_id.clone(),
+                before: member.before.clone(),
+                undone: member.undone,
+            };
+            puts.push(
+                put(to_item("a member of an assignment", &item)?)
+                    .build()
+                    .map_err(incomplete)?,
+            );
+        }
+        let puts = puts
+            .into_iter()
+            .map(|put| TransactWriteItem::builder().put(put).build());
+        let written = self
+            .client
+            .transact_write_items()
+            .set_transact_items(Some(puts.collect()))
+            .send()
+            .await;
+        match written {
+            Ok(_) => Ok(Written::Done),
+            Err(error) if transaction::was_lost_to_another(&error) => Ok(Written::Conflict),
+            Err(error) => Err(transaction::failure(&format!("deciding about call {id}"), error)),
+        }
+    }
+
+    /// The decisions about a call, the latest first.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn history(&self, id: &CallId) -> Result<Vec<HistoryEntry>, Error> {
+        let mut items = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .key_condition_expression("call_id = :id AND begins_with(part, :prefix)")
+            .expression_attribute_values(":id", text(id.as_str()))
+            .expression_attribute_values(":prefix", text(HISTORY_PREFIX))
+            .consistent_read(true)
+            .scan_index_forward(false)
+            .limit(MAX_HISTORY)
+            .into_paginator()
+            .items()
+            .send();
+        let mut entries = Vec::new();
+        while let Some(item) = items.next().await {
+            let item = item.map_err(|error| failure(format!("reading the history of call {id}"), error))?;
+            let item: HistoryItem = from_item("an entry of the history", item)?;
+            entries.push(item.entry);
+            if entries.len() == MAX_HISTORY as usize {
+                break;
+            }
+        }
+        Ok(entries)
+    }
+
+    /// A page of the calls of an assignment, by their ids.
+    ///
+    /// # Errors
+    /// When the cursor is not of this assignment, or the store fails.
+    pub async fn members(
+        &self,
+        id: &AssignmentId,
+        limit: usize,
+        cursor: Option<&str>,
+    ) -> Result<Page<Member>, Error> {
+        let list = format!("members of {id}");
+        let after = cursor.map(|cursor| cursor::decode(&list, cursor)).transpose()?;
+        let answer = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .key_condition_expression("call_id = :id AND begins_with(part, :prefix)")
+            .expression_attribute_values(":id", text(id.as_str()))
+            .expression_attribute_values(":prefix", text(MEMBER_PREFIX))
+            .set_exclusive_start_key(after.map(|after| {
+                Item::from([
+                    ("call_id".to_owned(), text(id.as_str())),
+                    ("part".to_owned(), text(format!("{MEMBER_PREFIX}{after}"))),
+                ])
+            }))
+            .consistent_read(true)
+            .limit(i32::try_from(limit).unwrap_or(i32::MAX))
+            .send()
+            .await
+            .map_err(|error| failure("reading an assignment", error))?;
+        let more = answer.last_evaluated_key.is_some();
+        let members: Vec<Member> = answer
+            .items
+            .unwrap_or_default()
+            .into_iter()
+            .map(|item| {
+                let item: MemberItem = from_item("a member of an assignment", item)?;
+                Ok(Member {
+                    assignment_id: item.call_id,
+                    call_id: item.member_id,
+                    before: item.before,
+                    undone: item.undone,
+                })
+            })
+            .collect::<Result<_, Error>>()?;
+        let last = members.last().filter(|_| more);
+        let next_cursor = last.map(|last| cursor::encode(&list, last.call_id.as_str()));
+        Ok(Page {
+            entries: members,
+            next_cursor,
+        })
     }
 
     // -------------------------------------------------------------- bodies
@@ -316,10 +578,20 @@ impl CallStore {
         cursor: Option<&str>,
     ) -> Result<Page<CallRecord>, Error> {
         let list = filter.name();
+        let lower = filter.from.map(time_text);
+        let upper = filter.to.map(time_text);
         let mut after = cursor.map(|cursor| cursor::decode(&list, cursor)).transpose()?;
         let mut entries: Vec<CallRecord> = Vec::new();
         let mut queries = 0;
         for month in self.months().await?.iter().rev() {
+            // Bounds begin with their month, as positions do.
+            if lower
+                .as_deref()
+                .is_some_and(|lower| &lower[..month.len()] > month.as_str())
+                || upper.as_deref().is_some_and(|upper| upper < month.as_str())
+            {
+                continue;
+            }
             // A position begins with its month.
             if after.as_deref().is_some_and(|after| after < month.as_str()) {
                 continue;
@@ -335,9 +607,16 @@ impl CallStore {
                 queries += 1;
                 let wanted = limit + 1 - entries.len();
                 let items;
-                (items, more) = self.query_month(filter, month, after.as_deref(), wanted).await?;
+                let below = after.as_deref().filter(|after| after.starts_with(month.as_str()));
+                let below = below.or(upper.as_deref()).map(str::to_owned);
+                (items, more) = self
+                    .query_month(&filter.credit, month, lower.as_deref(), below.as_deref(), wanted)
+                    .await?;
                 for item in items {
                     let columns: ListColumns = from_item("a call of a list", item)?;
+                    if below.as_ref().is_some_and(|below| columns.started >= *below) {
+                        continue;
+                    }
                     let shown = filter.shows(&columns);
                     if shown && entries.len() == limit {
                         // There is one more, so this page has a next one.
@@ -362,37 +641,39 @@ impl CallStore {
         })
     }
 
-    /// Entries of one month, and whether it holds more.
+    /// Entries of one month from `lower` on, the latest first and beginning at
+    /// `below` or before it, and whether there are more.
     async fn query_month(
         &self,
-        filter: &CallFilter,
+        filter: &CreditFilter,
         month: &str,
-        after: Option<&str>,
+        lower: Option<&str>,
+        below: Option<&str>,
         wanted: usize,
     ) -> Result<(Vec<Item>, bool), Error> {
         let (index, attribute, value, sifted) = match filter {
-            CallFilter::All => (BY_START, "start_month", month.to_owned(), false),
-            CallFilter::Campaign(id) => (
+            CreditFilter::All => (BY_START, "start_month", month.to_owned(), false),
+            CreditFilter::Campaign(id) => (
                 BY_CAMPAIGN,
                 "campaign_month",
                 campaign_month(id.as_str(), month),
                 false,
             ),
-            CallFilter::Status(Status::Attributed) => (BY_START, "start_month", month.to_owned(), true),
-            CallFilter::Status(Status::Unattributed) => (
+            CreditFilter::Status(Status::Attributed) => (BY_START, "start_month", month.to_owned(), true),
+            CreditFilter::Status(Status::Unattributed) => (
                 BY_CAMPAIGN,
                 "campaign_month",
                 campaign_month("unattributed", month),
                 false,
             ),
-            CallFilter::Status(Status::Ambiguous) => (
+            CreditFilter::Status(Status::Ambiguous) => (
                 BY_CAMPAIGN,
                 "campaign_month",
                 campaign_month("ambiguous", month),
                 false,
             ),
         };
-        let mut query = self
+        let query = self
             .client
             .query()
             .table_name(&self.table)
@@ -400,14 +681,11 @@ impl CallStore {
             .scan_index_forward(false)
             .limit(i32::try_from(if sifted { wanted * SIFT_FACTOR } else { wanted }).unwrap_or(i32::MAX))
             .expression_attribute_names("#bucket", attribute)
-            .expression_attribute_values(":bucket", text(value));
-        // The latest position of the month before is below all of this one.
-        query = match after.filter(|after| after.starts_with(month)) {
-            Some(after) => query
-                .key_condition_expression("#bucket = :bucket AND started < :after")
-                .expression_attribute_values(":after", text(after)),
-            None => query.key_condition_expression("#bucket = :bucket"),
-        };
+            .expression_attribute_values(":bucket", text(value))
+            // A key can be bounded on both sides only with its bounds included.
+            .key_condition_expression("#bucket = :bucket AND started BETWEEN :lower AND :below")
+            .expression_attribute_values(":lower", text(lower.unwrap_or(month)))
+            .expression_attribute_values(":below", text(below.unwrap_or(ABOVE_ALL)));
         let answer = query
             .send()
             .await
@@ -432,20 +710,36 @@ impl CallStore {
 }
 
 impl CallFilter {
-    /// What a cursor of this list is bound to.
-    fn name(&self) -> String {
-        match self {
-            Self::All => "calls".to_owned(),
-            Self::Campaign(id) => format!("calls of {id}"),
-            Self::Status(status) => format!("calls {status:?}"),
+    /// Calls of one credit, whenever they were.
+    #[must_use]
+    pub fn of(credit: CreditFilter) -> Self {
+        Self {
+            credit,
+            from: None,
+            to: None,
         }
     }
 
+    /// What a cursor of this list is bound to.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("calls {:?} {:?} {:?}", self.credit, self.from, self.to)
+    }
+
     fn shows(&self, columns: &ListColumns) -> bool {
+        self.credit
+            .matches(&columns.decisions.credit(&columns.rule_result))
+    }
+}
+
+impl CreditFilter {
+    /// Whether a call with this credit is among them.
+    #[must_use]
+    pub fn matches(&self, credit: &Credit) -> bool {
         match self {
             Self::All => true,
-            Self::Campaign(id) => columns.rule_result.campaign_id.as_ref() == Some(id),
-            Self::Status(status) => columns.rule_result.status == *status,
+            Self::Campaign(id) => credit.campaign_id.as_ref() == Some(id),
+            Self::Status(status) => credit.status == *status,
         }
     }
 }
@@ -458,20 +752,33 @@ fn body_part(sha256: &[u8; 32], chunk: usize) -> String {
 
 /// Where a call stands in a list by time: its start, then its id.
 fn position(call: &Call) -> String {
-    let start = call.started_at.to_zoned(TimeZone::UTC);
-    format!("{}#{}", start.strftime("%Y-%m-%dT%H:%M:%S%.3fZ"), call.id)
+    format!("{}#{}", time_text(call.started_at), call.id)
+}
+
+fn time_text(instant: Timestamp) -> String {
+    let start = instant.to_zoned(TimeZone::UTC);
+    start.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
 
 fn campaign_month(credited_to: &str, month: &str) -> String {
     format!("{credited_to}#{month}")
 }
 
-fn credited_to(rule_result: &RuleResult) -> &str {
-    match (rule_result.status, &rule_result.campaign_id) {
+fn credited_to(credit: &Credit) -> &str {
+    match (credit.status, &credit.campaign_id) {
         (Status::Attributed, Some(id)) => id.as_str(),
         (Status::Attributed | Status::Unattributed, _) => "unattributed",
         (Status::Ambiguous, _) => "ambiguous",
     }
+}
+
+/// Sorts by time; the revision that it led to tells two of one instant apart.
+fn history_part(at: Timestamp, revision: u64) -> String {
+    format!("{HISTORY_PREFIX}{}#{revision:012}", time_text(at))
+}
+
+fn member_part(call_id: &CallId) -> String {
+    format!("{MEMBER_PREFIX}{call_id}")
 }
 
 // ------------------------------------------------------------------- items
@@ -506,9 +813,28 @@ struct ListColumns {
     language: Option<String>,
     has_transcript: bool,
     rule_result: RuleResult,
+    #[serde(default)]
+    decisions: Decisions,
     arrived_by: ArrivedBy,
     received_at: Timestamp,
     updated_at: Timestamp,
+}
+
+#[derive(Serialize, Deserialize)]
+struct HistoryItem {
+    call_id: CallId,
+    part: String,
+    #[serde(flatten)]
+    entry: HistoryEntry,
+}
+
+#[derive(Serialize, Deserialize)]
+struct MemberItem {
+    call_id: AssignmentId,
+    part: String,
+    member_id: CallId,
+    before: Before,
+    undone: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -522,6 +848,10 @@ struct HeadItem {
     evidence: Option<Evidence>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     candidates: Vec<Candidate>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reattributed_by: Option<AssignmentId>,
+    #[serde(default)]
+    campaign_variables: CampaignVariables,
     version_at: Timestamp,
     version_sha256: String,
     revision: u64,
@@ -545,6 +875,7 @@ impl ListColumns {
             language: call.language,
             has_transcript: call.has_transcript,
             rule_result: record.rule_result.clone(),
+            decisions: record.decisions.clone(),
             arrived_by: record.arrived_by,
             received_at: record.received_at,
             updated_at: record.updated_at,
@@ -574,8 +905,10 @@ impl ListColumns {
                 termination_reason: self.termination_reason,
                 language: self.language,
                 has_transcript: self.has_transcript,
+                campaign_variables: CampaignVariables::default(),
             },
             rule_result: self.rule_result,
+            decisions: self.decisions,
             arrived_by: self.arrived_by,
             received_at: self.received_at,
             updated_at: self.updated_at,
@@ -588,11 +921,13 @@ impl HeadItem {
         let month = month_of(head.record.call.started_at);
         Self {
             part: HEAD.to_owned(),
-            campaign_month: campaign_month(credited_to(&head.record.rule_result), &month),
+            campaign_month: campaign_month(credited_to(&head.credit()), &month),
             start_month: month,
             columns: ListColumns::from_record(&head.record),
             evidence: head.evidence.clone(),
             candidates: head.candidates.clone(),
+            reattributed_by: head.reattributed_by.clone(),
+            campaign_variables: head.record.call.campaign_variables.clone(),
             version_at: head.version.at,
             version_sha256: hex::encode(head.version.sha256),
             revision: head.revision,
@@ -607,10 +942,14 @@ impl HeadItem {
                 error,
             )
         })?;
+        let mut record = self.columns.into_record()?;
+        // Not a column of lists: only the head itself has them.
+        record.call.campaign_variables = self.campaign_variables;
         Ok(Head {
-            record: self.columns.into_record()?,
+            record,
             evidence: self.evidence,
             candidates: self.candidates,
+            reattributed_by: self.reattributed_by,
             version: Version {
                 at: self.version_at,
                 sha256,

@@ -3,25 +3,33 @@
 //! | pk | sk | what |
 //! |---|---|---|
 //! | `campaigns` | campaign id | a campaign |
-//! | campaign id | `numbers` | the numbers that it ever had |
+//! | `archived` | `campaigns` | the ids of archived campaigns, which every delivery reads |
+//! | campaign id | `holdings` | the numbers and agents that it ever had, how many contacts it has |
 //! | `code#<code>` | `code` | which campaign has the code |
 //! | `number#<number>` | `assignments` | all assignments of a tracking number |
+//! | `agent#<agent id>` | `assignments` | all assignments of an agent |
+//! | `contact#<number>` | campaign id | a contact |
 //!
 //! All assignments of a number are one item, so that moving it is one write and
-//! two people cannot give it to two campaigns at once.
+//! two people cannot give it to two campaigns at once. The contacts of a campaign
+//! are listed by an index over several keys.
+
+mod contacts;
+
+pub use contacts::Added;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::error::SdkError;
-use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
-use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, Put, TransactWriteItem, Update};
+use aws_sdk_dynamodb::types::{AttributeValue, Delete, KeysAndAttributes, Put, TransactWriteItem, Update};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Item, Page, WRITE_ATTEMPTS, cursor, failure, from_item, text, to_item};
+use super::{Item, Page, WRITE_ATTEMPTS, cursor, failure, from_item, text, to_item, transaction};
+use crate::attribution::Candidates;
+use crate::call::Call;
 use crate::campaign::{
-    AssignNumber, AssignNumberError, Campaign, CampaignId, CampaignStatus, NumberAssignment, NumberHistory,
+    Asset, AssignmentHistory, Campaign, CampaignId, CampaignStatus, DatedAssignment, Wanted, WantedError,
 };
 use crate::error::Error;
 use crate::identity::Identity;
@@ -34,16 +42,33 @@ const LIST: &str = "campaigns";
 const BATCH_KEYS: usize = 100;
 /// Rounds in which a batch may answer what it left over.
 const BATCH_ROUNDS: usize = 10;
-/// Numbers that one campaign may ever have had.
-const MAX_NUMBERS: usize = 1000;
+/// Numbers, and agents, that one campaign may ever have had.
+const MAX_ASSETS: usize = 1000;
+/// Campaigns that may be archived: every delivery reads their ids.
+const MAX_ARCHIVED: usize = 2000;
+/// Campaigns that may have the same contact.
+const MAX_CONTACT_CAMPAIGNS: i32 = 100;
 
-/// A campaign with its numbers.
+/// A campaign with what belongs to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CampaignRecord {
     /// The campaign.
     pub campaign: Campaign,
-    /// Its assignments, by number and then by start.
-    pub numbers: Vec<(PhoneNumber, NumberAssignment)>,
+    /// Its assignments, by number or agent and then by start.
+    pub assignments: Vec<(Asset, DatedAssignment)>,
+    /// How many contacts it has.
+    pub contact_count: u64,
+}
+
+/// What is to be changed of a campaign.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CampaignChange {
+    /// Its name.
+    pub name: Option<String>,
+    /// Its code; none from now on where `Some(None)`.
+    pub code: Option<Option<String>>,
+    /// Its status.
+    pub status: Option<CampaignStatus>,
 }
 
 /// The campaigns in DynamoDB.
@@ -68,11 +93,7 @@ impl CampaignStore {
         let item = to_item("a campaign", &CampaignItem::from_campaign(campaign))?;
         let mut writes = vec![TransactWriteItem::builder().put(self.new_item(item)?).build()];
         if let Some(code) = &campaign.code {
-            let item = Item::from([
-                ("pk".to_owned(), text(code_key(code))),
-                ("sk".to_owned(), text("code")),
-                ("campaign_id".to_owned(), text(campaign.id.as_str())),
-            ]);
+            let item = code_item(code, &campaign.id);
             writes.push(TransactWriteItem::builder().put(self.new_item(item)?).build());
         }
         let written = self
@@ -83,12 +104,8 @@ impl CampaignStore {
             .await;
         match written {
             Ok(_) => Ok(()),
-            Err(error) if was_cancelled(&error, LOST_TO_ANOTHER) => Err(Error::Conflict {
-                code: "code_in_use",
-                field: Some("code"),
-                message: "another campaign has this code: choose another one".to_owned(),
-            }),
-            Err(error) => Err(transaction_failure("creating a campaign", error)),
+            Err(error) if transaction::was_lost_to_another(&error) => Err(code_in_use()),
+            Err(error) => Err(transaction::failure("creating a campaign", error)),
         }
     }
 
@@ -101,13 +118,122 @@ impl CampaignStore {
             .map_err(|error| Error::internal("describing a write", error))
     }
 
+    /// Changes a campaign. What is asked for already changes nothing.
+    ///
+    /// # Errors
+    /// `code_in_use` where another campaign has the code; not found where there
+    /// is no such campaign.
+    pub async fn change(
+        &self,
+        id: &CampaignId,
+        change: &CampaignChange,
+        by: &Identity,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        for _ in 0..WRITE_ATTEMPTS {
+            let (old, archived) = tokio::try_join!(self.campaign_item(id), self.archived())?;
+            let mut new = old.clone();
+            if let Some(name) = &change.name {
+                new.name.clone_from(name);
+            }
+            if let Some(code) = &change.code {
+                new.code.clone_from(code);
+            }
+            if let Some(status) = change.status {
+                new.status = status;
+            }
+            if new == old {
+                return Ok(());
+            }
+            new.updated_at = now;
+            new.updated_by = by.clone();
+            new.revision += 1;
+            let archives = new.status == CampaignStatus::Archived && old.status != new.status;
+            if archives && archived.len() >= MAX_ARCHIVED {
+                return Err(Error::Conflict {
+                    code: "too_many_archived",
+                    field: Some("status"),
+                    message: format!("{MAX_ARCHIVED} campaigns can be archived"),
+                });
+            }
+            if new.code != old.code
+                && let Some(code) = &new.code
+                && self.campaign_of_code(code).await?.is_some()
+            {
+                return Err(code_in_use());
+            }
+            if self.write_change(&old, &new).await? {
+                return Ok(());
+            }
+        }
+        Err(busy("this campaign"))
+    }
+
+    /// A changed campaign, its code and its place among the archived, all or
+    /// nothing; false where somebody else was faster.
+    async fn write_change(&self, old: &CampaignItem, new: &CampaignItem) -> Result<bool, Error> {
+        let incomplete = |error| Error::internal("describing a write", error);
+        let put = Put::builder()
+            .table_name(&self.table)
+            .set_item(Some(to_item("a campaign", new)?))
+            .condition_expression("revision = :seen")
+            .expression_attribute_values(":seen", AttributeValue::N(old.revision.to_string()))
+            .build()
+            .map_err(incomplete)?;
+        let mut writes = vec![TransactWriteItem::builder().put(put).build()];
+        if new.code != old.code {
+            if let Some(code) = &new.code {
+                let put = self.new_item(code_item(code, &new.sk))?;
+                writes.push(TransactWriteItem::builder().put(put).build());
+            }
+            if let Some(code) = &old.code {
+                let delete = Delete::builder()
+                    .table_name(&self.table)
+                    .set_key(Some(key(&code_key(code), CODE_SK)))
+                    .build()
+                    .map_err(incomplete)?;
+                writes.push(TransactWriteItem::builder().delete(delete).build());
+            }
+        }
+        if new.status != old.status {
+            let change = match new.status {
+                CampaignStatus::Archived => "ADD campaign_ids :id",
+                CampaignStatus::Active => "DELETE campaign_ids :id",
+            };
+            let update = Update::builder()
+                .table_name(&self.table)
+                .set_key(Some(key(ARCHIVED, CAMPAIGNS)))
+                .update_expression(change)
+                .expression_attribute_values(":id", AttributeValue::Ss(vec![new.sk.to_string()]))
+                .build()
+                .map_err(incomplete)?;
+            writes.push(TransactWriteItem::builder().update(update).build());
+        }
+        self.transact("changing a campaign", writes).await
+    }
+
+    /// Writes all or nothing; false where somebody else was faster.
+    async fn transact(&self, doing: &str, writes: Vec<TransactWriteItem>) -> Result<bool, Error> {
+        let written = self
+            .client
+            .transact_write_items()
+            .set_transact_items(Some(writes))
+            .send()
+            .await;
+        match written {
+            Ok(_) => Ok(true),
+            Err(error) if transaction::was_lost_to_another(&error) => Ok(false),
+            Err(error) => Err(transaction::failure(doing, error)),
+        }
+    }
+
     /// A campaign with its numbers.
     ///
     /// # Errors
     /// When there is none, or the store fails.
     pub async fn get(&self, id: &CampaignId) -> Result<CampaignRecord, Error> {
         let item = self.campaign_item(id).await?;
-        let mut records = self.with_numbers(vec![item]).await?;
+        let mut records = self.with_holdings(vec![item]).await?;
         records.pop().ok_or(Error::NotFound {
             message: "there is no such campaign: check the id",
         })
@@ -144,7 +270,7 @@ impl CampaignStore {
         }
         let page = Page::cut(items, limit, LIST, |item: &CampaignItem| item.sk.as_str());
         Ok(Page {
-            entries: self.with_numbers(page.entries).await?,
+            entries: self.with_holdings(page.entries).await?,
             next_cursor: page.next_cursor,
         })
     }
@@ -169,100 +295,195 @@ impl CampaignStore {
             .collect()
     }
 
-    /// All assignments of a tracking number, as last written.
+    /// The campaign data that can bear on a call, as last written.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn number_history(&self, number: &PhoneNumber) -> Result<NumberHistory, Error> {
-        Ok(self.number_item(number).await?.assignments)
-    }
-
-    /// Gives a tracking number to a campaign from a time to a time.
-    ///
-    /// # Errors
-    /// `number_overlap` where another campaign has it then; not found where
-    /// there is no such campaign.
-    pub async fn assign_number(
-        &self,
-        number: &PhoneNumber,
-        wanted: AssignNumber,
-        now: Timestamp,
-    ) -> Result<(), Error> {
-        for _ in 0..WRITE_ATTEMPTS {
-            let (_, had, mut item) = tokio::try_join!(
-                self.campaign_item(&wanted.campaign_id),
-                self.numbers_of(vec![wanted.campaign_id.clone()]),
-                self.number_item(number),
-            )?;
-            let had = had.get(&wanted.campaign_id);
-            if had.is_some_and(|had| had.len() >= MAX_NUMBERS && !had.contains(number)) {
-                return Err(Error::Conflict {
-                    code: "too_many_numbers",
-                    field: None,
-                    message: format!("a campaign can have {MAX_NUMBERS} numbers over time"),
-                });
+    pub async fn candidates(&self, call: &Call) -> Result<Candidates, Error> {
+        let variables = &call.campaign_variables;
+        let named = variables.campaign_id.as_deref();
+        let named = named.and_then(|text| CampaignId::try_from(text.to_owned()).ok());
+        let history = async |asset: Option<Asset>| match asset {
+            Some(asset) => Ok(self.asset_item(&asset).await?.assignments),
+            None => Ok::<_, Error>(AssignmentHistory::default()),
+        };
+        let by_variable_id = async {
+            match &named {
+                Some(id) => Ok(self.get_one(CAMPAIGNS, id.as_str()).await?.map(|_| id.clone())),
+                None => Ok(None),
             }
-            let assigned = match item.assignments.assign(wanted.clone(), now) {
-                Ok(assigned) => assigned,
-                Err(error) => return Err(self.explain(error, wanted.take_over).await?),
-            };
-            if assigned == item.assignments {
-                return Ok(());
+        };
+        let by_variable_code = async {
+            match &variables.utm_campaign {
+                Some(code) => self.campaign_of_code(code).await,
+                None => Ok(None),
             }
-            item.assignments = assigned;
-            item.revision += 1;
-            if self.write_assignments(&wanted.campaign_id, number, &item).await? {
-                return Ok(());
+        };
+        let contacts = async {
+            match &call.customer_number {
+                Some(number) => self.contacts_of(number).await,
+                None => Ok(Vec::new()),
             }
-        }
-        Err(Error::Conflict {
-            code: "busy",
-            field: None,
-            message: "this number is being changed by others: try again".to_owned(),
+        };
+        let (archived, by_variable_id, by_variable_code, tracking_number, contacts, agent) = tokio::try_join!(
+            self.archived(),
+            by_variable_id,
+            by_variable_code,
+            history(call.tracking_number.clone().map(Asset::Number)),
+            contacts,
+            history(call.agent_id.clone().map(Asset::Agent)),
+        )?;
+        Ok(Candidates {
+            archived,
+            by_variable_id,
+            by_variable_code,
+            tracking_number,
+            contacts,
+            agent,
         })
     }
 
-    /// The number's item and its mention in the campaign, both or neither;
-    /// false where somebody else was faster.
+    /// Gives a number or an agent to a campaign from a time to a time.
+    ///
+    /// # Errors
+    /// `number_overlap` where another campaign has the number then; not found
+    /// where there is no such campaign.
+    pub async fn assign(&self, asset: &Asset, wanted: Wanted, now: Timestamp) -> Result<(), Error> {
+        let take_over = wanted.take_over;
+        let campaign_id = wanted.campaign_id.clone();
+        let change = |history: &AssignmentHistory| {
+            let assigned = history.assign(wanted.clone(), asset.sharing(), now);
+            assigned.map(Some)
+        };
+        match self.change_assignments(asset, &campaign_id, change).await? {
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.explain(error, take_over).await?),
+        }
+    }
+
+    /// Ends now what a campaign has of a number or an agent.
+    ///
+    /// # Errors
+    /// Not found where it does not have it now.
+    pub async fn end(
+        &self,
+        asset: &Asset,
+        campaign_id: &CampaignId,
+        by: &Identity,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let change = |history: &AssignmentHistory| Ok(history.end(campaign_id, by, now));
+        self.expect_change(asset, campaign_id, change).await
+    }
+
+    /// Removes a wrong assignment, as if it had never been.
+    ///
+    /// # Errors
+    /// Not found where the campaign has none that starts then.
+    pub async fn remove(
+        &self,
+        asset: &Asset,
+        campaign_id: &CampaignId,
+        from: Timestamp,
+    ) -> Result<(), Error> {
+        let change = |history: &AssignmentHistory| Ok(history.without(campaign_id, from));
+        self.expect_change(asset, campaign_id, change).await
+    }
+
+    async fn expect_change(
+        &self,
+        asset: &Asset,
+        campaign_id: &CampaignId,
+        change: impl Fn(&AssignmentHistory) -> Result<Option<AssignmentHistory>, WantedError>,
+    ) -> Result<(), Error> {
+        match self.change_assignments(asset, campaign_id, change).await? {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Error::NotFound {
+                message: "the campaign has no such assignment: read the campaign and check",
+            }),
+            Err(error) => Err(self.explain(error, false).await?),
+        }
+    }
+
+    /// Changes the assignments of a number or an agent; false where there is
+    /// nothing to change, and the change's own error where it has one.
+    async fn change_assignments(
+        &self,
+        asset: &Asset,
+        campaign_id: &CampaignId,
+        change: impl Fn(&AssignmentHistory) -> Result<Option<AssignmentHistory>, WantedError>,
+    ) -> Result<Result<bool, WantedError>, Error> {
+        for _ in 0..WRITE_ATTEMPTS {
+            let (_, holdings, mut item) = tokio::try_join!(
+                self.campaign_item(campaign_id),
+                self.holdings_of(vec![campaign_id.clone()]),
+                self.asset_item(asset),
+            )?;
+            let changed = match change(&item.assignments) {
+                Ok(Some(changed)) => changed,
+                Ok(None) => return Ok(Ok(false)),
+                Err(error) => return Ok(Err(error)),
+            };
+            if changed == item.assignments {
+                return Ok(Ok(true));
+            }
+            if holdings
+                .get(campaign_id)
+                .is_some_and(|had| had.is_full_for(asset))
+            {
+                return Err(Error::Conflict {
+                    code: "too_many_assignments",
+                    field: None,
+                    message: format!("a campaign can have {MAX_ASSETS} numbers and agents over time"),
+                });
+            }
+            item.assignments = changed;
+            item.revision += 1;
+            if self.write_assignments(campaign_id, asset, &item).await? {
+                return Ok(Ok(true));
+            }
+        }
+        Err(busy("this assignment"))
+    }
+
+    /// The assignments and their mention in the campaign, both or neither; false
+    /// where somebody else was faster.
     async fn write_assignments(
         &self,
         campaign_id: &CampaignId,
-        number: &PhoneNumber,
-        item: &NumberItem,
+        asset: &Asset,
+        item: &AssetItem,
     ) -> Result<bool, Error> {
         let incomplete = |error| Error::internal("describing a write", error);
         let put = Put::builder()
             .table_name(&self.table)
-            .set_item(Some(to_item("a number", item)?))
+            .set_item(Some(to_item("assignments", item)?))
             .condition_expression("attribute_not_exists(pk) OR revision = :seen")
             .expression_attribute_values(":seen", AttributeValue::N((item.revision - 1).to_string()))
             .build()
             .map_err(incomplete)?;
+        let (change, name) = match asset {
+            Asset::Number(number) => ("ADD numbers :name", number.to_string()),
+            Asset::Agent(agent_id) => ("ADD agents :name", agent_id.clone()),
+        };
         let mention = Update::builder()
             .table_name(&self.table)
-            .set_key(Some(key(campaign_id.as_str(), NUMBERS_SK)))
-            .update_expression("ADD numbers :number")
-            .expression_attribute_values(":number", AttributeValue::Ss(vec![number.to_string()]))
+            .set_key(Some(key(campaign_id.as_str(), HOLDINGS_SK)))
+            .update_expression(change)
+            .expression_attribute_values(":name", AttributeValue::Ss(vec![name]))
             .build()
             .map_err(incomplete)?;
-        let written = self
-            .client
-            .transact_write_items()
-            .transact_items(TransactWriteItem::builder().put(put).build())
-            .transact_items(TransactWriteItem::builder().update(mention).build())
-            .send()
-            .await;
-        match written {
-            Ok(_) => Ok(true),
-            Err(error) if was_cancelled(&error, LOST_TO_ANOTHER) => Ok(false),
-            Err(error) => Err(transaction_failure("assigning a number", error)),
-        }
+        let writes = vec![
+            TransactWriteItem::builder().put(put).build(),
+            TransactWriteItem::builder().update(mention).build(),
+        ];
+        self.transact("changing an assignment", writes).await
     }
 
-    async fn explain(&self, error: AssignNumberError, take_over: bool) -> Result<Error, Error> {
+    async fn explain(&self, error: WantedError, take_over: bool) -> Result<Error, Error> {
         Ok(match error {
-            AssignNumberError::EndsBeforeStart => Error::invalid("to", "to must be later than from"),
-            AssignNumberError::Overlap(other) => {
+            WantedError::EndsBeforeStart => Error::invalid("to", "to must be later than from"),
+            WantedError::Overlap(other) => {
                 let names = self.names([other.campaign_id.clone()]).await?;
                 let name = names.get(&other.campaign_id).map_or("", String::as_str);
                 let until = other.to.map_or_else(|| "on".to_owned(), |to| format!("to {to}"));
@@ -292,65 +513,74 @@ impl CampaignStore {
         }
     }
 
-    async fn number_item(&self, number: &PhoneNumber) -> Result<NumberItem, Error> {
-        let pk = number_key(number);
-        match self.get_one(&pk, NUMBER_SK).await? {
-            Some(item) => from_item("the assignments of a number", item),
-            None => Ok(NumberItem {
+    async fn asset_item(&self, asset: &Asset) -> Result<AssetItem, Error> {
+        let pk = asset_key(asset);
+        match self.get_one(&pk, ASSIGNMENTS_SK).await? {
+            Some(item) => from_item("assignments", item),
+            None => Ok(AssetItem {
                 pk,
-                sk: NUMBER_SK.to_owned(),
-                assignments: NumberHistory::default(),
+                sk: ASSIGNMENTS_SK.to_owned(),
+                assignments: AssignmentHistory::default(),
                 revision: 0,
             }),
         }
     }
 
-    async fn with_numbers(&self, items: Vec<CampaignItem>) -> Result<Vec<CampaignRecord>, Error> {
-        let had = self
-            .numbers_of(items.iter().map(|item| item.sk.clone()).collect())
+    async fn archived(&self) -> Result<BTreeSet<CampaignId>, Error> {
+        let item = self.get_one(ARCHIVED, CAMPAIGNS).await?;
+        let item: ArchivedItem = match item {
+            Some(item) => from_item("the archived campaigns", item)?,
+            None => ArchivedItem::default(),
+        };
+        Ok(item.campaign_ids)
+    }
+
+    async fn campaign_of_code(&self, code: &str) -> Result<Option<CampaignId>, Error> {
+        let item = self.get_one(&code_key(code), CODE_SK).await?;
+        let item: Option<CodeItem> = item.map(|item| from_item("a code", item)).transpose()?;
+        Ok(item.map(|item| item.campaign_id))
+    }
+
+    async fn with_holdings(&self, items: Vec<CampaignItem>) -> Result<Vec<CampaignRecord>, Error> {
+        let mut holdings = self
+            .holdings_of(items.iter().map(|item| item.sk.clone()).collect())
             .await?;
-        let numbers: BTreeSet<&PhoneNumber> = had.values().flatten().collect();
-        let keys = numbers
+        let assets: BTreeSet<Asset> = holdings.values().flat_map(HoldingsItem::assets).collect();
+        let keys = assets
             .iter()
-            .map(|number| key(&number_key(number), NUMBER_SK))
+            .map(|asset| key(&asset_key(asset), ASSIGNMENTS_SK))
             .collect();
         let mut histories = BTreeMap::new();
         for item in self.get_all(keys, true).await? {
-            let item: NumberItem = from_item("the assignments of a number", item)?;
+            let item: AssetItem = from_item("assignments", item)?;
             histories.insert(item.pk, item.assignments);
         }
-        let assignments_of = |id: &CampaignId| -> Vec<(PhoneNumber, NumberAssignment)> {
-            let numbers = had.get(id).into_iter().flatten();
-            let histories = numbers.filter_map(|number| Some((number, histories.get(&number_key(number))?)));
-            histories
-                .flat_map(|(number, history)| {
-                    history
-                        .of(id)
-                        .map(|assignment| (number.clone(), assignment.clone()))
-                })
-                .collect()
-        };
-        Ok(items
-            .into_iter()
-            .map(|item| CampaignRecord {
-                numbers: assignments_of(&item.sk),
+        let records = items.into_iter().map(|item| {
+            let holdings = holdings.remove(&item.sk).unwrap_or_default();
+            let mut assignments = Vec::new();
+            for asset in holdings.assets() {
+                let history = histories.get(&asset_key(&asset)).into_iter();
+                let own = history.flat_map(|history| history.of(&item.sk));
+                assignments.extend(own.map(|assignment| (asset.clone(), assignment.clone())));
+            }
+            CampaignRecord {
                 campaign: item.into_campaign(),
-            })
-            .collect())
+                assignments,
+                contact_count: holdings.contact_count,
+            }
+        });
+        Ok(records.collect())
     }
 
-    /// The numbers that campaigns ever had; those that never had any are left out.
-    async fn numbers_of(
-        &self,
-        ids: Vec<CampaignId>,
-    ) -> Result<BTreeMap<CampaignId, BTreeSet<PhoneNumber>>, Error> {
-        let keys = ids.iter().map(|id| key(id.as_str(), NUMBERS_SK)).collect();
+    /// What campaigns hold; those that never held anything are left out.
+    async fn holdings_of(&self, ids: Vec<CampaignId>) -> Result<BTreeMap<CampaignId, HoldingsItem>, Error> {
+        let keys = ids.iter().map(|id| key(id.as_str(), HOLDINGS_SK)).collect();
         let items = self.get_all(keys, true).await?;
         items
             .into_iter()
             .map(|item| {
-                let item: NumbersItem = from_item("the numbers of a campaign", item)?;
-                Ok((item.pk, item.numbers))
+                let id: HoldingsKey = from_item("the holdings of a campaign", item.clone())?;
+                Ok((id.pk, from_item("the holdings of a campaign", item)?))
             })
             .collect()
     }
@@ -401,41 +631,44 @@ impl CampaignStore {
     }
 }
 
-/// Reasons to cancel a transaction: somebody else wrote first.
-const LOST_TO_ANOTHER: &[&str] = &["None", "ConditionalCheckFailed", "TransactionConflict"];
-/// Reasons to cancel a transaction: too many requests.
-const THROTTLED: &[&str] = &["None", "ProvisionedThroughputExceeded", "ThrottlingError"];
-
-/// Whether a transaction was cancelled for these reasons and no others.
-fn was_cancelled(error: &SdkError<TransactWriteItemsError>, reasons: &[&str]) -> bool {
-    match error.as_service_error() {
-        Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => cancelled
-            .cancellation_reasons()
-            .iter()
-            .all(|reason| reasons.contains(&reason.code().unwrap_or("None"))),
-        _ => false,
-    }
-}
-
-fn transaction_failure(doing: &str, error: SdkError<TransactWriteItemsError>) -> Error {
-    if was_cancelled(&error, THROTTLED) {
-        Error::unavailable(doing, error)
-    } else {
-        failure(doing, error)
-    }
-}
-
 // -------------------------------------------------------------------- keys
 
-const NUMBER_SK: &str = "assignments";
-const NUMBERS_SK: &str = "numbers";
+const ARCHIVED: &str = "archived";
+const ASSIGNMENTS_SK: &str = "assignments";
+const CODE_SK: &str = "code";
+const HOLDINGS_SK: &str = "holdings";
 
 fn key(pk: &str, sk: &str) -> Item {
     Item::from([("pk".to_owned(), text(pk)), ("sk".to_owned(), text(sk))])
 }
 
-fn number_key(number: &PhoneNumber) -> String {
-    format!("number#{number}")
+fn asset_key(asset: &Asset) -> String {
+    match asset {
+        Asset::Number(number) => format!("number#{number}"),
+        Asset::Agent(agent_id) => format!("agent#{agent_id}"),
+    }
+}
+
+fn code_item(code: &str, campaign_id: &CampaignId) -> Item {
+    let mut item = key(&code_key(code), CODE_SK);
+    item.insert("campaign_id".to_owned(), text(campaign_id.as_str()));
+    item
+}
+
+fn code_in_use() -> Error {
+    Error::Conflict {
+        code: "code_in_use",
+        field: Some("code"),
+        message: "another campaign has this code: choose another one".to_owned(),
+    }
+}
+
+fn busy(what: &str) -> Error {
+    Error::Conflict {
+        code: "busy",
+        field: None,
+        message: format!("{what} is being changed by others: try again"),
+    }
 }
 
 fn code_key(code: &str) -> String {
@@ -444,7 +677,7 @@ fn code_key(code: &str) -> String {
 
 // ------------------------------------------------------------------- items
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 struct CampaignItem {
     pk: String,
     sk: CampaignId,
@@ -454,19 +687,56 @@ struct CampaignItem {
     status: CampaignStatus,
     created_at: Timestamp,
     created_by: Identity,
+    updated_at: Timestamp,
+    updated_by: Identity,
+    revision: u64,
 }
 
 #[derive(Deserialize)]
-struct NumbersItem {
+struct CodeItem {
+    campaign_id: CampaignId,
+}
+
+#[derive(Deserialize, Default)]
+struct ArchivedItem {
+    #[serde(default)]
+    campaign_ids: BTreeSet<CampaignId>,
+}
+
+#[derive(Deserialize)]
+struct HoldingsKey {
     pk: CampaignId,
+}
+
+#[derive(Deserialize, Default)]
+struct HoldingsItem {
+    #[serde(default)]
     numbers: BTreeSet<PhoneNumber>,
+    #[serde(default)]
+    agents: BTreeSet<String>,
+    #[serde(default)]
+    contact_count: u64,
+}
+
+impl HoldingsItem {
+    fn assets(&self) -> impl Iterator<Item = Asset> {
+        let numbers = self.numbers.iter().cloned().map(Asset::Number);
+        numbers.chain(self.agents.iter().cloned().map(Asset::Agent))
+    }
+
+    fn is_full_for(&self, asset: &Asset) -> bool {
+        match asset {
+            Asset::Number(number) => self.numbers.len() >= MAX_ASSETS && !self.numbers.contains(number),
+            Asset::Agent(agent_id) => self.agents.len() >= MAX_ASSETS && !self.agents.contains(agent_id),
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
-struct NumberItem {
+struct AssetItem {
     pk: String,
     sk: String,
-    assignments: NumberHistory,
+    assignments: AssignmentHistory,
     revision: u64,
 }
 
@@ -480,6 +750,9 @@ impl CampaignItem {
             status: campaign.status,
             created_at: campaign.created_at,
             created_by: campaign.created_by.clone(),
+            updated_at: campaign.updated_at,
+            updated_by: campaign.updated_by.clone(),
+            revision: 1,
         }
     }
 
@@ -491,6 +764,8 @@ impl CampaignItem {
             status: self.status,
             created_at: self.created_at,
             created_by: self.created_by,
+            updated_at: self.updated_at,
+            updated_by: self.updated_by,
         }
     }
 }

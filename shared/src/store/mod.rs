@@ -10,6 +10,7 @@ pub mod cursor;
 pub mod deliveries;
 pub mod rate_limits;
 pub mod sessions;
+mod transaction;
 
 use std::collections::HashMap;
 

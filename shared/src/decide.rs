@@ -1,0 +1,537 @@
+//! What people decide about calls, and what the rules say when they are asked
+//! again: the one way in which anything but the facts of a call changes.
+//!
+//! A decision is made from the head as it was read and written on condition that
+//! it still is, with its entry in the history and what is needed to undo it, all
+//! or nothing; where somebody else was faster it is made again.
+
+use futures_util::future::try_join_all;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::attribution::{Status, attribute};
+use crate::call::CallId;
+use crate::campaign::CampaignId;
+use crate::conversion::Money;
+use crate::decision::{Assigned, AssignmentId, Change, Converted, Credit, HistoryEntry};
+use crate::error::Error;
+use crate::identity::Identity;
+use crate::store::calls::{Before, CallFilter, CallStore, CreditFilter, Decided, Head, Member, Written};
+use crate::store::campaigns::CampaignStore;
+use crate::store::{Page, WRITE_ATTEMPTS};
+
+/// Calls that are decided about at the same time.
+const CONCURRENCY: usize = 16;
+
+/// Who decides, when and why.
+#[derive(Debug, Clone)]
+pub struct Decision {
+    /// The person.
+    pub by: Identity,
+    /// When.
+    pub at: Timestamp,
+    /// Why, in the person's words.
+    pub reason: Option<String>,
+    /// Only tells what would happen.
+    pub dry_run: bool,
+}
+
+/// Whom a call is to be credited to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A campaign, or nobody.
+    Campaign(Option<CampaignId>),
+    /// Whom the rules name.
+    Automatic,
+}
+
+/// What a decision about one call came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Outcome {
+    /// The call.
+    pub call_id: CallId,
+    /// What became of it.
+    pub result: OutcomeResult,
+    /// The campaign that it was credited to before.
+    pub from: Option<CampaignId>,
+}
+
+/// What became of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutcomeResult {
+    /// It is as decided.
+    Assigned,
+    /// It was so before.
+    Unchanged,
+    /// There is no such call.
+    NotFound,
+    /// A later decision touched it, so it is left as it is.
+    ChangedSince,
+}
+
+/// A call that a re-attribution moves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Moved {
+    /// The call.
+    pub call_id: CallId,
+    /// The campaign that it was credited to.
+    pub from: Option<CampaignId>,
+    /// The campaign that it is credited to.
+    pub to: Option<CampaignId>,
+    /// Where it stands now.
+    pub status: Status,
+    /// Whether it reached its goal, so that a conversion moves with it.
+    pub converted: bool,
+}
+
+/// What a re-attribution came to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reattributed {
+    /// Calls that the rules were asked about, or a person has decided about.
+    pub examined: usize,
+    /// Calls that move.
+    pub moved: Vec<Moved>,
+    /// Calls that a person has decided about, which stay.
+    pub manual_skipped: usize,
+}
+
+/// A step from one head to the next; `None` where there is nothing to decide.
+type Step = Option<Decided>;
+
+/// Decides about calls.
+#[derive(Debug, Clone)]
+pub struct Decider {
+    calls: CallStore,
+    campaigns: CampaignStore,
+}
+
+impl Decider {
+    /// About the calls of a store.
+    #[must_use]
+    pub fn new(calls: CallStore, campaigns: CampaignStore) -> Self {
+        Self { calls, campaigns }
+    }
+
+    /// Credits one call; its head before and after.
+    ///
+    /// # Errors
+    /// Not found where there is no such call.
+    pub async fn assign(
+        &self,
+        call_id: &CallId,
+        target: &Target,
+        assignment_id: &AssignmentId,
+        decision: &Decision,
+    ) -> Result<(Head, Head), Error> {
+        let step = |head: &Head| assigned(head, target, assignment_id, decision);
+        self.decide(call_id, decision, step).await?.ok_or(NO_CALL)
+    }
+
+    /// Credits calls, one outcome for each id in the order given; an id that is
+    /// given again is unchanged by then.
+    ///
+    /// # Errors
+    /// When the store fails; what was decided by then stays.
+    pub async fn assign_all(
+        &self,
+        call_ids: &[CallId],
+        target: &Target,
+        assignment_id: &AssignmentId,
+        decision: &Decision,
+    ) -> Result<Vec<Outcome>, Error> {
+        let anything = |_: &Head| true;
+        self.assign_those(call_ids, target, assignment_id, decision, anything)
+            .await
+    }
+
+    /// Credits a page of the calls that match a filter.
+    ///
+    /// # Errors
+    /// As [`assign_all`](Self::assign_all), and when the cursor is not of this filter.
+    pub async fn assign_matching(
+        &self,
+        filter: &CallFilter,
+        limit: usize,
+        cursor: Option<&str>,
+        target: &Target,
+        assignment_id: &AssignmentId,
+        decision: &Decision,
+    ) -> Result<Page<Outcome>, Error> {
+        let page = self.calls.list(filter, limit, cursor).await?;
+        let ids: Vec<CallId> = page.entries.into_iter().map(|record| record.call.id).collect();
+        // The list may be a moment old: what does not match any more is left alone.
+        let matches = |head: &Head| filter.credit.matches(&head.credit());
+        let entries = self
+            .assign_those(&ids, target, assignment_id, decision, matches)
+            .await?;
+        Ok(Page {
+            entries,
+            next_cursor: page.next_cursor,
+        })
+    }
+
+    async fn assign_those(
+        &self,
+        call_ids: &[CallId],
+        target: &Target,
+        assignment_id: &AssignmentId,
+        decision: &Decision,
+        matches: impl Fn(&Head) -> bool + Copy,
+    ) -> Result<Vec<Outcome>, Error> {
+        let mut outcomes: Vec<Outcome> = Vec::with_capacity(call_ids.len());
+        for chunk in call_ids.chunks(CONCURRENCY) {
+            let decided = chunk.iter().enumerate().map(async |(index, call_id)| {
+                let again = chunk[..index].contains(call_id);
+                let step = |head: &Head| match matches(head) && !again {
+                    true => assigned(head, target, assignment_id, decision),
+                    false => None,
+                };
+                let decided = self.decide(call_id, decision, step).await?;
+                Ok::<_, Error>(outcome(call_id, decided))
+            });
+            outcomes.extend(try_join_all(decided).await?);
+        }
+        if decision.dry_run {
+            settle_repeated(&mut outcomes);
+        }
+        Ok(outcomes)
+    }
+
+    /// Undoes a page of an assignment or a re-attribution.
+    ///
+    /// # Errors
+    /// Not found where there is no such assignment.
+    pub async fn undo(
+        &self,
+        assignment_id: &AssignmentId,
+        limit: usize,
+        cursor: Option<&str>,
+        decision: &Decision,
+    ) -> Result<Page<Outcome>, Error> {
+        let page = self.calls.members(assignment_id, limit, cursor).await?;
+        if page.entries.is_empty() {
+            return Err(Error::NotFound {
+                message: "there is no such assignment, or it changed nothing: check the id",
+            });
+        }
+        let mut outcomes = Vec::with_capacity(page.entries.len());
+        for chunk in page.entries.chunks(CONCURRENCY) {
+            let undone = chunk.iter().map(async |member| {
+                let step = |head: &Head| match is_as_left_by(head, member) {
+                    true => undone(head, member, decision),
+                    false => None,
+                };
+                let decided = self.decide(&member.call_id, decision, step).await?;
+                let changed_since = !member.undone
+                    && decided
+                        .as_ref()
+                        .is_some_and(|(before, _)| !is_as_left_by(before, member));
+                let mut outcome = outcome(&member.call_id, decided);
+                if changed_since {
+                    outcome.result = OutcomeResult::ChangedSince;
+                }
+                Ok::<_, Error>(outcome)
+            });
+            outcomes.extend(try_join_all(undone).await?);
+        }
+        Ok(Page {
+            entries: outcomes,
+            next_cursor: page.next_cursor,
+        })
+    }
+
+    /// Says whether a call reached its goal; `None` leaves that to the outcome.
+    /// Its head before and after.
+    ///
+    /// # Errors
+    /// Not found where there is no such call.
+    pub async fn convert(
+        &self,
+        call_id: &CallId,
+        converted: Option<(bool, Option<Money>)>,
+        decision: &Decision,
+    ) -> Result<(Head, Head), Error> {
+        let step = |head: &Head| converted_as(head, converted.clone(), decision);
+        self.decide(call_id, decision, step).await?.ok_or(NO_CALL)
+    }
+
+    /// Asks the rules again about a page of the calls that began in a window.
+    ///
+    /// # Errors
+    /// When the cursor is not of this window, or the store fails; what was
+    /// decided by then stays.
+    pub async fn reattribute(
+        &self,
+        (from, to): (Timestamp, Timestamp),
+        limit: usize,
+        cursor: Option<&str>,
+        assignment_id: &AssignmentId,
+        decision: &Decision,
+    ) -> Result<(Reattributed, Option<String>), Error> {
+        let filter = CallFilter {
+            credit: CreditFilter::All,
+            from: Some(from),
+            to: Some(to),
+        };
+        let page = self.calls.list(&filter, limit, cursor).await?;
+        let mut sum = Reattributed {
+            examined: page.entries.len(),
+            ..Reattributed::default()
+        };
+        for chunk in page.entries.chunks(CONCURRENCY) {
+            let asked = chunk
+                .iter()
+                .map(|record| self.ask_again(&record.call.id, assignment_id, decision));
+            for (before, after) in try_join_all(asked).await?.into_iter().flatten() {
+                if before.record.decisions.assigned.is_some() {
+                    sum.manual_skipped += 1;
+                } else if is_elsewhere(&before.credit(), &after.credit()) {
+                    let credit = after.credit();
+                    sum.moved.push(Moved {
+                        from: before.credit().campaign_id,
+                        to: credit.campaign_id,
+                        status: credit.status,
+                        converted: after.record.decisions.conversion(&after.record.call).converted,
+                        call_id: after.record.call.id,
+                    });
+                }
+            }
+        }
+        Ok((sum, page.next_cursor))
+    }
+
+    /// Asks the rules about one call as it is now; its head before and after.
+    async fn ask_again(
+        &self,
+        call_id: &CallId,
+        assignment_id: &AssignmentId,
+        decision: &Decision,
+    ) -> Result<Option<(Head, Head)>, Error> {
+        for _ in 0..WRITE_ATTEMPTS {
+            let Some(before) = self.calls.head(call_id).await? else {
+                return Ok(None);
+            };
+            if before.record.decisions.assigned.is_some() {
+                return Ok(Some((before.clone(), before)));
+            }
+            let candidates = self.campaigns.candidates(&before.record.call).await?;
+            let attribution = attribute(&before.record.call, &candidates);
+            let mut after = before.clone();
+            after.set_attribution(&attribution, Some(assignment_id.clone()), decision.at);
+            if is_the_same_rule_layer(&before, &after) {
+                return Ok(Some((before.clone(), before)));
+            }
+            let member = Member {
+                assignment_id: assignment_id.clone(),
+                call_id: call_id.clone(),
+                before: Before::Rules(Box::new(before.rule_layer())),
+                undone: false,
+            };
+            let decided = attribution_step(&before, after, member, decision, Some("reattribution"));
+            if decision.dry_run {
+                return Ok(Some((before, decided.head)));
+            }
+            if self.calls.put_decided(&decided).await? == Written::Done {
+                return Ok(Some((before, decided.head)));
+            }
+        }
+        Err(busy(call_id))
+    }
+
+    /// Takes a step from the head as it is; before and after, the same where
+    /// there was nothing to decide; `None` where there is no such call.
+    async fn decide(
+        &self,
+        call_id: &CallId,
+        decision: &Decision,
+        step: impl Fn(&Head) -> Step,
+    ) -> Result<Option<(Head, Head)>, Error> {
+        for _ in 0..WRITE_ATTEMPTS {
+            let Some(before) = self.calls.head(call_id).await? else {
+                return Ok(None);
+            };
+            let Some(decided) = step(&before) else {
+                return Ok(Some((before.clone(), before)));
+            };
+            if decision.dry_run || self.calls.put_decided(&decided).await? == Written::Done {
+                return Ok(Some((before, decided.head)));
+            }
+        }
+        Err(busy(call_id))
+    }
+}
+
+const NO_CALL: Error = Error::NotFound {
+    message: "there is no such call: check the id",
+};
+
+fn busy(call_id: &CallId) -> Error {
+    Error::unavailable(
+        format!("deciding about call {call_id}"),
+        std::io::Error::other("others kept writing the same call"),
+    )
+}
+
+fn outcome(call_id: &CallId, decided: Option<(Head, Head)>) -> Outcome {
+    let (result, from) = match &decided {
+        None => (OutcomeResult::NotFound, None),
+        Some((before, after)) if before.revision == after.revision => {
+            (OutcomeResult::Unchanged, before.credit().campaign_id)
+        }
+        Some((before, _)) => (OutcomeResult::Assigned, before.credit().campaign_id),
+    };
+    Outcome {
+        call_id: call_id.clone(),
+        result,
+        from,
+    }
+}
+
+/// What the second time would have met, had the first been more than a rehearsal.
+fn settle_repeated(outcomes: &mut [Outcome]) {
+    for index in 0..outcomes.len() {
+        let (before, rest) = outcomes.split_at_mut(index);
+        let Some(outcome) = rest.first_mut() else { break };
+        let was_assigned = |other: &&mut Outcome| other.call_id == outcome.call_id;
+        if outcome.result == OutcomeResult::Assigned && before.iter_mut().any(|other| was_assigned(&other)) {
+            outcome.result = OutcomeResult::Unchanged;
+        }
+    }
+}
+
+// ------------------------------------------------------------- pure steps
+
+fn assigned(head: &Head, target: &Target, assignment_id: &AssignmentId, decision: &Decision) -> Step {
+    let decisions = &head.record.decisions;
+    let is_so = match (target, &decisions.assigned) {
+        (Target::Automatic, None) => true,
+        (Target::Campaign(wanted), Some(assigned)) => assigned.campaign_id == *wanted,
+        _ => false,
+    };
+    if is_so {
+        return None;
+    }
+    let mut after = head.clone();
+    after.record.decisions.assigned = match target {
+        Target::Automatic => None,
+        Target::Campaign(campaign_id) => Some(Assigned {
+            campaign_id: campaign_id.clone(),
+            by: decision.by.clone(),
+            at: decision.at,
+        }),
+    };
+    after.record.decisions.assignment_id = Some(assignment_id.clone());
+    let member = Member {
+        assignment_id: assignment_id.clone(),
+        call_id: head.record.call.id.clone(),
+        before: Before::Assigned {
+            assigned: decisions.assigned.clone(),
+            assignment_id: decisions.assignment_id.clone(),
+        },
+        undone: false,
+    };
+    Some(attribution_step(head, after, member, decision, None))
+}
+
+/// Whether a call is as an assignment left it, so that it can be undone.
+fn is_as_left_by(head: &Head, member: &Member) -> bool {
+    let id = Some(&member.assignment_id);
+    match &member.before {
+        _ if member.undone => false,
+        Before::Assigned { .. } => head.record.decisions.assignment_id.as_ref() == id,
+        Before::Rules(_) => head.reattributed_by.as_ref() == id && head.record.decisions.assigned.is_none(),
+    }
+}
+
+fn undone(head: &Head, member: &Member, decision: &Decision) -> Step {
+    let mut after = head.clone();
+    match member.before.clone() {
+        Before::Assigned {
+            assigned,
+            assignment_id,
+        } => {
+            after.record.decisions.assigned = assigned;
+            after.record.decisions.assignment_id = assignment_id;
+        }
+        Before::Rules(layer) => after.set_rule_layer(*layer),
+    }
+    let member = Member {
+        undone: true,
+        ..member.clone()
+    };
+    Some(attribution_step(head, after, member, decision, Some("undo")))
+}
+
+/// A step of the credit, counted and told in the history where it shows.
+fn attribution_step(
+    before: &Head,
+    mut after: Head,
+    member: Member,
+    decision: &Decision,
+    kind: Option<&str>,
+) -> Decided {
+    let (from, to) = (before.credit(), after.credit());
+    let entry = (from != to).then(|| HistoryEntry {
+        at: decision.at,
+        by: decision.by.clone(),
+        change: Change::Attribution { from, to },
+        reason: decision.reason.clone().or(kind.map(str::to_owned)),
+        assignment_id: Some(member.assignment_id.clone()),
+    });
+    after.revision += 1;
+    after.record.updated_at = decision.at;
+    Decided {
+        head: after,
+        entry,
+        member: Some(member),
+    }
+}
+
+fn converted_as(head: &Head, converted: Option<(bool, Option<Money>)>, decision: &Decision) -> Step {
+    let is_so = match (&converted, &head.record.decisions.converted) {
+        (None, None) => true,
+        (Some((converted, value)), Some(now)) => now.converted == *converted && now.value == *value,
+        _ => false,
+    };
+    if is_so {
+        return None;
+    }
+    let conversion = |head: &Head| head.record.decisions.conversion(&head.record.call).into();
+    let mut after = head.clone();
+    after.record.decisions.converted = converted.map(|(converted, value)| Converted {
+        converted,
+        value,
+        by: decision.by.clone(),
+        at: decision.at,
+    });
+    after.revision += 1;
+    after.record.updated_at = decision.at;
+    let entry = HistoryEntry {
+        at: decision.at,
+        by: decision.by.clone(),
+        change: Change::Conversion {
+            from: conversion(head),
+            to: conversion(&after),
+        },
+        reason: decision.reason.clone(),
+        assignment_id: None,
+    };
+    Some(Decided {
+        head: after,
+        entry: Some(entry),
+        member: None,
+    })
+}
+
+fn is_elsewhere(before: &Credit, after: &Credit) -> bool {
+    (before.status, &before.campaign_id) != (after.status, &after.campaign_id)
+}
+
+/// Whether the rules said the same, whenever they were asked.
+fn is_the_same_rule_layer(before: &Head, after: &Head) -> bool {
+    let (old, new) = (&before.record.rule_result, &after.record.rule_result);
+    (old.status, &old.campaign_id, old.method) == (new.status, &new.campaign_id, new.method)
+        && before.evidence == after.evidence
+        && before.candidates == after.candidates
+}
