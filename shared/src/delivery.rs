@@ -63,7 +63,8 @@ pub enum SignatureError {
 }
 
 /// A body whose signature was checked. There is no other way to make one than
-/// [`verify`](Self::verify) and, loudly, [`unsigned`](Self::unsigned).
+/// [`verify`](Self::verify), [`kept`](Self::kept) for one that was verified
+/// before, and, loudly, [`unsigned`](Self::unsigned).
 #[derive(Debug, Clone)]
 pub struct VerifiedDelivery<'a> {
     body: &'a [u8],
@@ -118,6 +119,12 @@ impl<'a> VerifiedDelivery<'a> {
     #[must_use]
     pub fn unsigned(body: &'a [u8], now: Timestamp) -> Self {
         Self::checked(body, now, false)
+    }
+
+    /// Takes a body again that was verified when it came and has been kept since.
+    #[must_use]
+    pub fn kept(body: &'a [u8], received_at: Timestamp) -> Self {
+        Self::checked(body, received_at, true)
     }
 
     fn checked(body: &'a [u8], signed_at: Timestamp, is_signed: bool) -> Self {

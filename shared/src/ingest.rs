@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::store::WRITE_ATTEMPTS;
 use crate::store::calls::{CallRecord, CallStore, Head, Version, Written};
 use crate::store::campaigns::CampaignStore;
+use crate::store::deliveries::DeliveryResult;
 
 /// One version of the facts of a call, with the body that told them.
 #[derive(Debug, Clone)]
@@ -24,6 +25,9 @@ pub struct Arrival<'a> {
     pub by: ArrivedBy,
     /// When it came.
     pub at: Timestamp,
+    /// Whether it is a body that may be here already, read again: facts that the
+    /// same body told otherwise to other code or settings are then replaced.
+    pub read_again: bool,
 }
 
 /// What an arrival came to.
@@ -39,9 +43,35 @@ pub enum Taken {
     Older,
 }
 
+impl Taken {
+    /// As the delivery log tells it, and why where that needs saying.
+    #[must_use]
+    pub fn result(self) -> (DeliveryResult, Option<String>) {
+        match self {
+            Self::Stored => (DeliveryResult::Stored, None),
+            Self::Updated => (DeliveryResult::Updated, None),
+            Self::Duplicate => (DeliveryResult::Duplicate, None),
+            Self::Older => (DeliveryResult::Ignored, Some("older_version".to_owned())),
+        }
+    }
+}
+
+/// What an arrival would come to.
+#[derive(Debug, Clone)]
+pub struct Foreseen {
+    /// In a word.
+    pub taken: Taken,
+    /// The head as it is; `None` where there is no such call.
+    pub before: Option<Head>,
+    /// The head as it would be.
+    pub after: Option<Head>,
+}
+
 /// What has to be written for an arrival.
 struct Plan {
     taken: Taken,
+    /// The head as it was read.
+    before: Option<Head>,
     head: Option<Head>,
     body: bool,
     month: bool,
@@ -95,6 +125,19 @@ impl Ingest {
         ))
     }
 
+    /// What an arrival would come to, without taking it in.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn foresee(&self, arrival: &Arrival<'_>) -> Result<Foreseen, Error> {
+        let plan = self.plan(arrival, &mut None).await?;
+        Ok(Foreseen {
+            taken: plan.taken,
+            after: plan.head.or_else(|| plan.before.clone()),
+            before: plan.before,
+        })
+    }
+
     async fn plan(&self, arrival: &Arrival<'_>, was_here: &mut Option<bool>) -> Result<Plan, Error> {
         let Arrival { call, version, .. } = arrival;
         let (head, has_body, lists_month, candidates) = tokio::try_join!(
@@ -104,8 +147,13 @@ impl Ingest {
             self.campaigns.candidates(call),
         )?;
         let was_here = *was_here.get_or_insert(has_body);
+        let before = head.clone();
+        let tells_otherwise = |head: &Head| {
+            arrival.read_again && head.version.sha256 == version.sha256 && head.record.call != *call
+        };
         let taken = match &head {
             None => Taken::Stored,
+            Some(head) if tells_otherwise(head) => Taken::Updated,
             // Without its body, the write of these facts broke off half-way.
             Some(head) if head.version.sha256 == version.sha256 && !has_body => Taken::Stored,
             Some(head) if head.version.sha256 == version.sha256 => Taken::Duplicate,
@@ -114,6 +162,11 @@ impl Ingest {
             Some(_) => Taken::Older,
         };
         let head = match head {
+            Some(head) if tells_otherwise(&head) => {
+                let version = head.version;
+                let head = new_head(arrival, Some(head), &candidates);
+                Some(Head { version, ..head })
+            }
             Some(head) if head.version >= *version => None,
             // The same facts, said again later: only their place in time moves.
             Some(head) if head.version.sha256 == version.sha256 => Some(Head {
@@ -125,6 +178,7 @@ impl Ingest {
         };
         Ok(Plan {
             taken,
+            before,
             head,
             body: !has_body,
             month: !lists_month,

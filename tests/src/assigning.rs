@@ -3,22 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{World, full_size, phone_call};
-
-/// Delivers calls `conv_0000` and so on, a minute apart, several at a time.
-async fn deliver_many(world: &World, count: usize) {
-    let start = "2026-11-01T00:00:00Z".parse::<jiff::Timestamp>().unwrap();
-    for chunk in (0..count).collect::<Vec<_>>().chunks(8) {
-        let deliveries = chunk.iter().map(|index| {
-            let at = start + jiff::SignedDuration::from_mins(i64::try_from(*index).unwrap());
-            let body = phone_call(&format!("conv_{index:04}"), &at.to_string(), &at.to_string());
-            world.deliver_ok(body.to_string())
-        });
-        for result in futures_util::future::join_all(deliveries).await {
-            assert_eq!(result, "stored");
-        }
-    }
-}
+use crate::support::{World, deliver_many, full_size, phone_call};
 
 async fn assign(world: &World, body: &Value) -> Value {
     world

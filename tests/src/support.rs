@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use local::sender::{SIGNATURE_HEADER, WEBHOOK_PATH, signature};
 use local::template::{Route, Template};
 use local::{DEFAULT_WEBHOOK_SECRET, Options, Stack, issuer, workspace};
@@ -372,4 +372,19 @@ pub(crate) fn phone_call(id: &str, started_at: &str, event_at: &str) -> Value {
 /// Whether the long sizes are to be run: `RINGMARK_TEST_SIZE=full`.
 pub(crate) fn full_size() -> bool {
     std::env::var("RINGMARK_TEST_SIZE").is_ok_and(|size| size == "full")
+}
+
+/// Delivers calls `conv_0000` and so on, a minute apart, several at a time.
+pub(crate) async fn deliver_many(world: &World, count: usize) {
+    let start = "2026-11-01T00:00:00Z".parse::<Timestamp>().unwrap();
+    for chunk in (0..count).collect::<Vec<_>>().chunks(8) {
+        let deliveries = chunk.iter().map(|index| {
+            let at = start + SignedDuration::from_mins(i64::try_from(*index).unwrap());
+            let body = phone_call(&format!("conv_{index:04}"), &at.to_string(), &at.to_string());
+            world.deliver_ok(body.to_string())
+        });
+        for result in futures_util::future::join_all(deliveries).await {
+            assert_eq!(result, "stored");
+        }
+    }
 }

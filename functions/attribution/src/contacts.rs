@@ -195,17 +195,18 @@ fn read_csv(bytes: &[u8]) -> Result<Rows, Error> {
     let number =
         column("number").ok_or_else(|| invalid("the first row must name a column \"number\"".to_owned()))?;
     let (from, to) = (column("from"), column("to"));
+    let mut lines = Lines::of(text);
     let mut rows = Rows::new();
     for record in reader.records() {
         let record = match record {
             Ok(record) => record,
             Err(error) => {
-                let line = error.position().map_or(0, csv::Position::line);
+                let line = lines.at(error.position());
                 rows.push((line, Err("this row can't be read as CSV".to_owned())));
                 continue;
             }
         };
-        let line = record.position().map_or(0, csv::Position::line);
+        let line = lines.at(record.position());
         if record.iter().all(str::is_empty) {
             continue;
         }
@@ -228,6 +229,37 @@ fn read_csv(bytes: &[u8]) -> Result<Rows, Error> {
         }
     }
     Ok(rows)
+}
+
+/// Counts lines as editors do; the reader counts a record that follows a
+/// carriage return one line too early.
+struct Lines<'a> {
+    text: &'a str,
+    counted: usize,
+    line: u64,
+}
+
+impl<'a> Lines<'a> {
+    fn of(text: &'a str) -> Self {
+        Self {
+            text,
+            counted: 0,
+            line: 1,
+        }
+    }
+
+    /// The line of what begins at a position, which lies behind the one before.
+    fn at(&mut self, position: Option<&csv::Position>) -> u64 {
+        let begins = position.and_then(|position| usize::try_from(position.byte()).ok());
+        let rest = begins
+            .and_then(|begins| self.text.get(begins..))
+            .unwrap_or_default();
+        let content = self.text.len() - rest.trim_start_matches(['\r', '\n']).len();
+        let passed = self.text.get(self.counted..content).unwrap_or_default();
+        self.line += passed.matches('\n').count() as u64;
+        self.counted = self.counted.max(content);
+        self.line
+    }
 }
 
 /// The rows that can be taken, each number once; how many say again what one
@@ -353,12 +385,15 @@ mod tests {
                     +16125550101,2026-11-01,\n\
                     +16125550104,2026-02-30,\n\
                     (612) 555-0105,,\n\
+                    \n\
                     +16125550106,,,,\n\
                     +16125550107,,\n";
-        let (numbers, repeated, errors) = told(file.as_bytes());
-        assert_eq!(numbers, ["+16125550101", "+16125550107"]);
-        assert_eq!(repeated, 1);
-        assert_eq!(errors, [3, 4, 5, 6, 8, 9, 10, 11]);
+        for file in [file.to_owned(), file.replace('\n', "\r\n")] {
+            let (numbers, repeated, errors) = told(file.as_bytes());
+            assert_eq!(numbers, ["+16125550101", "+16125550107"]);
+            assert_eq!(repeated, 1);
+            assert_eq!(errors, [3, 4, 5, 6, 8, 9, 10, 12]);
+        }
     }
 
     #[test]

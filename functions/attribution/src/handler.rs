@@ -7,15 +7,20 @@ use lambda_http::{Body, Request};
 use shared::decide::Decider;
 use shared::error::Error;
 use shared::http::Context;
+use shared::ingest::Ingest;
 use shared::phone_number::Country;
 use shared::runtime::{aws, default_country, setting};
 use shared::store::calls::CallStore;
 use shared::store::campaigns::CampaignStore;
+use shared::store::deliveries::DeliveryStore;
 
 /// All that outlives a request.
 pub struct State {
+    pub calls: CallStore,
     pub campaigns: CampaignStore,
     pub decider: Decider,
+    pub deliveries: DeliveryStore,
+    pub ingest: Ingest,
     pub country: Option<Country>,
 }
 
@@ -23,10 +28,13 @@ impl State {
     pub async fn from_environment() -> Result<Self, lambda_http::Error> {
         let dynamodb = aws_sdk_dynamodb::Client::new(&aws().await);
         let campaigns = CampaignStore::new(dynamodb.clone(), setting("CAMPAIGNS_TABLE")?);
-        let calls = CallStore::new(dynamodb, setting("CALLS_TABLE")?);
+        let calls = CallStore::new(dynamodb.clone(), setting("CALLS_TABLE")?);
         Ok(Self {
-            decider: Decider::new(calls, campaigns.clone()),
+            decider: Decider::new(calls.clone(), campaigns.clone()),
+            ingest: Ingest::new(calls.clone(), campaigns.clone()),
+            calls,
             campaigns,
+            deliveries: DeliveryStore::new(dynamodb, setting("DELIVERIES_TABLE")?),
             country: default_country(),
         })
     }
@@ -56,6 +64,7 @@ pub async fn handle(state: Arc<State>, request: Request, context: Context) -> Re
         "POST /api/assignments" => state.assign_many(&request, &context).await,
         "POST /api/assignments/{id}/undo" => state.undo(&request, &context).await,
         "POST /api/reattributions" => state.reattribute(&request, &context).await,
+        "POST /api/deliveries/{id}/replay" => state.replay(&request, &context).await,
         route => Err(Error::unexpected(format!("this function does not serve {route}"))),
     }
 }

@@ -4,6 +4,7 @@ mod campaigns;
 mod contacts;
 mod decisions;
 mod handler;
+mod replay;
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_http::Error> {

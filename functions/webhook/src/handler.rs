@@ -190,6 +190,7 @@ impl State {
                     body: delivery.body(),
                     by: ArrivedBy::Webhook,
                     at: received.at,
+                    read_again: false,
                 };
                 self.take_call(received, &arrival, &mut entry, request_id).await
             }
@@ -261,7 +262,7 @@ impl State {
         let logged = |taken: Taken| {
             let mut entry = entry.clone();
             entry.latency_ms = received.latency_ms();
-            (entry.result, entry.reason) = result_of(taken);
+            (entry.result, entry.reason) = taken.result();
             entry
         };
         let storing = self.ingest.take_in(arrival, |taken| {
@@ -311,15 +312,6 @@ impl Received<'_> {
             latency_ms: self.latency_ms(),
             kept_body: KeptBody::No,
         }
-    }
-}
-
-fn result_of(taken: Taken) -> (DeliveryResult, Option<String>) {
-    match taken {
-        Taken::Stored => (DeliveryResult::Stored, None),
-        Taken::Updated => (DeliveryResult::Updated, None),
-        Taken::Duplicate => (DeliveryResult::Duplicate, None),
-        Taken::Older => (DeliveryResult::Ignored, Some("older_version".to_owned())),
     }
 }
 
