@@ -201,9 +201,9 @@ impl AssignmentHistory {
     ///
     /// A campaign that has it at `from` already goes on having it, so that
     /// asking twice changes nothing, an end can be set or lifted, and no history
-    /// is lost; what it would get later is replaced. With `take_over`, another
-    /// campaign that has it at `from` has it until then; it is never taken from
-    /// one that would get it only later.
+    /// is lost; what it would get later is replaced. With `take_over`, others that
+    /// have it at `from` have it until then; it is never taken from one that would
+    /// get it only later.
     ///
     /// # Errors
     /// [`WantedError`]; nothing is changed then.
@@ -215,7 +215,8 @@ impl AssignmentHistory {
             take_over,
             by,
         } = wanted;
-        let from = from.unwrap_or(now);
+        let asked_from = from.unwrap_or(now);
+        let from = asked_from;
         if to.is_some_and(|to| to <= from) {
             return Err(WantedError::EndsBeforeStart);
         }
@@ -228,7 +229,9 @@ impl AssignmentHistory {
             by,
             at: now,
         };
-        if self.0.iter().any(|old| old.says_the_same_as(&new)) {
+        let is_taken =
+            |old: &DatedAssignment| take_over && old.campaign_id != new.campaign_id && old.covers(asked_from);
+        if self.0.iter().any(|old| old.says_the_same_as(&new)) && !self.0.iter().any(is_taken) {
             return Ok(self.clone());
         }
         let mut assignments = Vec::with_capacity(self.0.len() + 1);
@@ -238,9 +241,9 @@ impl AssignmentHistory {
                 assignments.push(old.clone());
             } else if is_own {
                 continue;
-            } else if take_over && old.covers(new.from) {
-                if old.from < new.from {
-                    assignments.push(old.ending(new.from, &new.by, now));
+            } else if is_taken(old) {
+                if old.from < asked_from {
+                    assignments.push(old.ending(asked_from, &new.by, now));
                 }
             } else if sharing == Sharing::Exclusive {
                 return Err(WantedError::Overlap(old.clone()));
@@ -251,6 +254,18 @@ impl AssignmentHistory {
         assignments.push(new);
         assignments.sort_by_key(|assignment| assignment.from);
         Ok(Self(assignments))
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// The history in which a campaign has it until now only; `None` where it
@@ -453,6 +468,10 @@ mod tests {
                 ('c', day(10), None)
             ]
         );
+        // Also by one that has it already, and only from then on.
+        let alone = share(&both, 'a', 8, true);
+        assert_eq!(spans(&alone), [('a', day(1), None), ('b', day(5), Some(day(8)))]);
+        assert_eq!(share(&alone, 'a', 8, true), alone, "once is enough");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! it still is, with its entry in the history and what is needed to undo it, all
 //! or nothing; where somebody else was faster it is made again.
 
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -18,10 +18,11 @@ use crate::error::Error;
 use crate::identity::Identity;
 use crate::store::calls::{Before, CallFilter, CallStore, CreditFilter, Decided, Head, Member, Written};
 use crate::store::campaigns::CampaignStore;
-use crate::store::{Page, WRITE_ATTEMPTS};
+use crate::store::{Page, WRITE_ATTEMPTS, pause_before};
 
-/// Calls that are decided about at the same time.
-const CONCURRENCY: usize = 16;
+/// Calls that are decided about at the same time. All members of an assignment
+/// are written under one key, which takes 1,000 write units a second.
+const CONCURRENCY: usize = 8;
 
 /// Who decides, when and why.
 #[derive(Debug, Clone)]
@@ -68,6 +69,8 @@ pub enum OutcomeResult {
     NotFound,
     /// A later decision touched it, so it is left as it is.
     ChangedSince,
+    /// It could not be decided about just now; asking again for it helps.
+    Failed,
 }
 
 /// A call that a re-attribution moves.
@@ -94,6 +97,25 @@ pub struct Reattributed {
     pub moved: Vec<Moved>,
     /// Calls that a person has decided about, which stay.
     pub manual_skipped: usize,
+    /// Calls about which the rules could not be asked just now.
+    pub failed: Vec<CallId>,
+}
+
+impl Reattributed {
+    fn add(&mut self, before: &Head, after: Head) {
+        if before.record.decisions.assigned.is_some() {
+            self.manual_skipped += 1;
+        } else if is_elsewhere(&before.credit(), &after.credit()) {
+            let credit = after.credit();
+            self.moved.push(Moved {
+                from: before.credit().campaign_id,
+                to: credit.campaign_id,
+                status: credit.status,
+                converted: after.record.decisions.conversion(&after.record.call).converted,
+                call_id: after.record.call.id,
+            });
+        }
+    }
 }
 
 /// A step from one head to the next; `None` where there is nothing to decide.
@@ -180,20 +202,16 @@ impl Decider {
         matches: impl Fn(&Head) -> bool + Copy,
     ) -> Result<Vec<Outcome>, Error> {
         let mut outcomes: Vec<Outcome> = Vec::with_capacity(call_ids.len());
-        for chunk in call_ids.chunks(CONCURRENCY) {
+        for (start, chunk) in (0..).step_by(CONCURRENCY).zip(call_ids.chunks(CONCURRENCY)) {
             let decided = chunk.iter().enumerate().map(async |(index, call_id)| {
-                let again = chunk[..index].contains(call_id);
+                let again = call_ids[..start + index].contains(call_id);
                 let step = |head: &Head| match matches(head) && !again {
                     true => assigned(head, target, assignment_id, decision),
                     false => None,
                 };
-                let decided = self.decide(call_id, decision, step).await?;
-                Ok::<_, Error>(outcome(call_id, decided))
+                outcome(call_id, self.decide(call_id, decision, step).await)
             });
-            outcomes.extend(try_join_all(decided).await?);
-        }
-        if decision.dry_run {
-            settle_repeated(&mut outcomes);
+            outcomes.extend(join_all(decided).await);
         }
         Ok(outcomes)
     }
@@ -210,7 +228,7 @@ impl Decider {
         decision: &Decision,
     ) -> Result<Page<Outcome>, Error> {
         let page = self.calls.members(assignment_id, limit, cursor).await?;
-        if page.entries.is_empty() {
+        if page.entries.is_empty() && cursor.is_none() {
             return Err(Error::NotFound {
                 message: "there is no such assignment, or it changed nothing: check the id",
             });
@@ -222,18 +240,14 @@ impl Decider {
                     true => undone(head, member, decision),
                     false => None,
                 };
-                let decided = self.decide(&member.call_id, decision, step).await?;
-                let changed_since = !member.undone
-                    && decided
-                        .as_ref()
-                        .is_some_and(|(before, _)| !is_as_left_by(before, member));
+                let decided = self.decide(&member.call_id, decision, step).await;
                 let mut outcome = outcome(&member.call_id, decided);
-                if changed_since {
+                if outcome.result == OutcomeResult::Unchanged && !member.undone {
                     outcome.result = OutcomeResult::ChangedSince;
                 }
-                Ok::<_, Error>(outcome)
+                outcome
             });
-            outcomes.extend(try_join_all(undone).await?);
+            outcomes.extend(join_all(undone).await);
         }
         Ok(Page {
             entries: outcomes,
@@ -283,18 +297,14 @@ impl Decider {
             let asked = chunk
                 .iter()
                 .map(|record| self.ask_again(&record.call.id, assignment_id, decision));
-            for (before, after) in try_join_all(asked).await?.into_iter().flatten() {
-                if before.record.decisions.assigned.is_some() {
-                    sum.manual_skipped += 1;
-                } else if is_elsewhere(&before.credit(), &after.credit()) {
-                    let credit = after.credit();
-                    sum.moved.push(Moved {
-                        from: before.credit().campaign_id,
-                        to: credit.campaign_id,
-                        status: credit.status,
-                        converted: after.record.decisions.conversion(&after.record.call).converted,
-                        call_id: after.record.call.id,
-                    });
+            for (record, asked) in chunk.iter().zip(join_all(asked).await) {
+                match asked {
+                    Ok(Some((before, after))) => sum.add(&before, after),
+                    Ok(None) => {}
+                    Err(error) => {
+                        tracing::error!(%error, "the rules could not be asked again");
+                        sum.failed.push(record.call.id.clone());
+                    }
                 }
             }
         }
@@ -308,7 +318,8 @@ impl Decider {
         assignment_id: &AssignmentId,
         decision: &Decision,
     ) -> Result<Option<(Head, Head)>, Error> {
-        for _ in 0..WRITE_ATTEMPTS {
+        for attempt in 0..WRITE_ATTEMPTS {
+            pause_before(attempt).await;
             let Some(before) = self.calls.head(call_id).await? else {
                 return Ok(None);
             };
@@ -322,13 +333,14 @@ impl Decider {
             if is_the_same_rule_layer(&before, &after) {
                 return Ok(Some((before.clone(), before)));
             }
-            let member = Member {
+            let member = (before.reattributed_by.as_ref() != Some(assignment_id)).then(|| Member {
                 assignment_id: assignment_id.clone(),
                 call_id: call_id.clone(),
                 before: Before::Rules(Box::new(before.rule_layer())),
                 undone: false,
-            };
-            let decided = attribution_step(&before, after, member, decision, Some("reattribution"));
+            });
+            let kind = Some("reattribution");
+            let decided = attribution_step(&before, after, assignment_id, member, decision, kind);
             if decision.dry_run {
                 return Ok(Some((before, decided.head)));
             }
@@ -347,7 +359,8 @@ impl Decider {
         decision: &Decision,
         step: impl Fn(&Head) -> Step,
     ) -> Result<Option<(Head, Head)>, Error> {
-        for _ in 0..WRITE_ATTEMPTS {
+        for attempt in 0..WRITE_ATTEMPTS {
+            pause_before(attempt).await;
             let Some(before) = self.calls.head(call_id).await? else {
                 return Ok(None);
             };
@@ -373,30 +386,22 @@ fn busy(call_id: &CallId) -> Error {
     )
 }
 
-fn outcome(call_id: &CallId, decided: Option<(Head, Head)>) -> Outcome {
-    let (result, from) = match &decided {
-        None => (OutcomeResult::NotFound, None),
-        Some((before, after)) if before.revision == after.revision => {
+fn outcome(call_id: &CallId, decided: Result<Option<(Head, Head)>, Error>) -> Outcome {
+    let (result, from) = match decided {
+        Err(error) => {
+            tracing::error!(%error, "a call could not be decided about");
+            (OutcomeResult::Failed, None)
+        }
+        Ok(None) => (OutcomeResult::NotFound, None),
+        Ok(Some((before, after))) if before.revision == after.revision => {
             (OutcomeResult::Unchanged, before.credit().campaign_id)
         }
-        Some((before, _)) => (OutcomeResult::Assigned, before.credit().campaign_id),
+        Ok(Some((before, _))) => (OutcomeResult::Assigned, before.credit().campaign_id),
     };
     Outcome {
         call_id: call_id.clone(),
         result,
         from,
-    }
-}
-
-/// What the second time would have met, had the first been more than a rehearsal.
-fn settle_repeated(outcomes: &mut [Outcome]) {
-    for index in 0..outcomes.len() {
-        let (before, rest) = outcomes.split_at_mut(index);
-        let Some(outcome) = rest.first_mut() else { break };
-        let was_assigned = |other: &&mut Outcome| other.call_id == outcome.call_id;
-        if outcome.result == OutcomeResult::Assigned && before.iter_mut().any(|other| was_assigned(&other)) {
-            outcome.result = OutcomeResult::Unchanged;
-        }
     }
 }
 
@@ -422,7 +427,8 @@ fn assigned(head: &Head, target: &Target, assignment_id: &AssignmentId, decision
         }),
     };
     after.record.decisions.assignment_id = Some(assignment_id.clone());
-    let member = Member {
+    // What was before the assignment is known where it decides twice.
+    let member = (decisions.assignment_id.as_ref() != Some(assignment_id)).then(|| Member {
         assignment_id: assignment_id.clone(),
         call_id: head.record.call.id.clone(),
         before: Before::Assigned {
@@ -430,8 +436,15 @@ fn assigned(head: &Head, target: &Target, assignment_id: &AssignmentId, decision
             assignment_id: decisions.assignment_id.clone(),
         },
         undone: false,
-    };
-    Some(attribution_step(head, after, member, decision, None))
+    });
+    Some(attribution_step(
+        head,
+        after,
+        assignment_id,
+        member,
+        decision,
+        None,
+    ))
 }
 
 /// Whether a call is as an assignment left it, so that it can be undone.
@@ -460,14 +473,23 @@ fn undone(head: &Head, member: &Member, decision: &Decision) -> Step {
         undone: true,
         ..member.clone()
     };
-    Some(attribution_step(head, after, member, decision, Some("undo")))
+    let id = member.assignment_id.clone();
+    Some(attribution_step(
+        head,
+        after,
+        &id,
+        Some(member),
+        decision,
+        Some("undo"),
+    ))
 }
 
 /// A step of the credit, counted and told in the history where it shows.
 fn attribution_step(
     before: &Head,
     mut after: Head,
-    member: Member,
+    assignment_id: &AssignmentId,
+    member: Option<Member>,
     decision: &Decision,
     kind: Option<&str>,
 ) -> Decided {
@@ -477,14 +499,14 @@ fn attribution_step(
         by: decision.by.clone(),
         change: Change::Attribution { from, to },
         reason: decision.reason.clone().or(kind.map(str::to_owned)),
-        assignment_id: Some(member.assignment_id.clone()),
+        assignment_id: Some(assignment_id.clone()),
     });
     after.revision += 1;
     after.record.updated_at = decision.at;
     Decided {
         head: after,
         entry,
-        member: Some(member),
+        member,
     }
 }
 

@@ -123,8 +123,8 @@ impl<'a> VerifiedDelivery<'a> {
 
     /// Takes a body again that was verified when it came and has been kept since.
     #[must_use]
-    pub fn kept(body: &'a [u8], received_at: Timestamp) -> Self {
-        Self::checked(body, received_at, true)
+    pub fn kept(body: &'a [u8], signed_at: Timestamp) -> Self {
+        Self::checked(body, signed_at, true)
     }
 
     fn checked(body: &'a [u8], signed_at: Timestamp, is_signed: bool) -> Self {
@@ -140,6 +140,12 @@ impl<'a> VerifiedDelivery<'a> {
     #[must_use]
     pub fn body(&self) -> &'a [u8] {
         self.body
+    }
+
+    /// When it was signed.
+    #[must_use]
+    pub fn signed_at(&self) -> Timestamp {
+        self.signed_at
     }
 
     /// Whether a signature was checked, rather than done without.

@@ -7,10 +7,10 @@ use crate::attribution::{Candidates, attribute};
 use crate::call::{ArrivedBy, Call};
 use crate::decision::Decisions;
 use crate::error::Error;
-use crate::store::WRITE_ATTEMPTS;
 use crate::store::calls::{CallRecord, CallStore, Head, Version, Written};
 use crate::store::campaigns::CampaignStore;
 use crate::store::deliveries::DeliveryResult;
+use crate::store::{WRITE_ATTEMPTS, pause_before};
 
 /// One version of the facts of a call, with the body that told them.
 #[derive(Debug, Clone)]
@@ -111,7 +111,8 @@ impl Ingest {
     ) -> Result<Taken, Error> {
         // Whether these bytes were here before this arrival, not only before its last round.
         let mut was_here = None;
-        for _ in 0..WRITE_ATTEMPTS {
+        for attempt in 0..WRITE_ATTEMPTS {
+            pause_before(attempt).await;
             let plan = self.plan(arrival, &mut was_here).await?;
             let (written, ()) = tokio::join!(self.carry_out(arrival, &plan), alongside(plan.taken));
             match written? {

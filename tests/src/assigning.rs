@@ -45,7 +45,7 @@ async fn a_hundred_ids_with_unknown_and_repeated_ones_are_assigned_and_undone() 
     ids.extend((0..6).map(|index| format!("conv_unknown_{index}")));
     ids.extend((0..4).map(|index| format!("conv_{index:04}")));
     let order = json!({ "campaign_id": a, "call_ids": ids, "reason": "the postcard" });
-    let counts = json!({ "assigned": 89, "unchanged": 5, "not_found": 6, "changed_since": 0 });
+    let counts = json!({ "assigned": 89, "unchanged": 5, "not_found": 6, "changed_since": 0, "failed": 0 });
 
     // What would happen, which changes nothing.
     let mut rehearsal = order.clone();
@@ -106,7 +106,7 @@ async fn a_hundred_ids_with_unknown_and_repeated_ones_are_assigned_and_undone() 
         .await
         .expect(200);
     undo(&world, &later["assignment_id"], &json!({})).await;
-    let after = json!({ "assigned": 87, "unchanged": 0, "not_found": 0, "changed_since": 2 });
+    let after = json!({ "assigned": 87, "unchanged": 0, "not_found": 0, "changed_since": 2, "failed": 0 });
     for dry_run in [true, false] {
         let answer = undo(&world, &answer["assignment_id"], &json!({ "dry_run": dry_run })).await;
         assert_eq!(answer["counts"], after, "dry run {dry_run}");

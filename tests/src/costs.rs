@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use local::dynamodb::{Fault, StoreRequest};
 use local::sender::SIGNATURE_HEADER;
+use reqwest::Method;
 use serde_json::json;
 
-use crate::support::{World, event, phone_call};
+use crate::support::{World, deliver_many, event, phone_call};
 
 fn write_units(requests: &[StoreRequest]) -> f64 {
     requests.iter().map(|request| request.write_units).sum()
@@ -137,6 +138,83 @@ async fn a_page_of_25_calls_costs_at_most_four_read_units() {
         let requests = world.stack.dynamodb().recorded();
         eprintln!("{path}: {} read units", read_units(&requests));
         assert!(read_units(&requests) <= 4.0, "{requests:#?}");
+        assert!(requests.iter().all(|request| request.operation != "Scan"));
+    }
+}
+
+#[tokio::test]
+async fn one_assignment_costs_at_most_ten_write_units() {
+    let world = settled_world().await;
+    let campaign = world.campaign("Another").await;
+    world.deliver_ok(event("webhook/phone_inbound_twilio.json")).await;
+    let path = "/api/calls/conv_edaakjhb57yhmdwecgv6e0bfjemh/attribution";
+    for (what, method, body) in [
+        ("assigned", Method::PUT, json!({ "campaign_id": campaign })),
+        ("assigned again", Method::PUT, json!({ "campaign_id": campaign })),
+        ("released", Method::DELETE, json!({})),
+    ] {
+        world.stack.dynamodb().record();
+        world.send(method, path, &body).await.expect(200);
+        let requests = world.stack.dynamodb().recorded();
+        eprintln!(
+            "{what}: {} write, {} read units",
+            write_units(&requests),
+            read_units(&requests)
+        );
+        let most = if what == "assigned again" { 0.0 } else { 10.0 };
+        assert!(write_units(&requests) <= most, "{what}: {requests:#?}");
+    }
+}
+
+#[tokio::test]
+async fn a_bulk_of_a_hundred_costs_what_a_hundred_assignments_cost() {
+    let world = settled_world().await;
+    let campaign = world.campaign("Another").await;
+    deliver_many(&world, 100).await;
+    let ids: Vec<String> = (0..100).map(|index| format!("conv_{index:04}")).collect();
+    let body = json!({ "campaign_id": campaign, "call_ids": ids });
+    world.stack.dynamodb().record();
+    let answer = world
+        .send(Method::POST, "/api/assignments", &body)
+        .await
+        .expect(200);
+    let requests = world.stack.dynamodb().recorded();
+    eprintln!(
+        "a bulk of 100: {} write, {} read units",
+        write_units(&requests),
+        read_units(&requests)
+    );
+    assert!(write_units(&requests) <= 1000.0);
+    world.stack.dynamodb().record();
+    let path = format!(
+        "/api/assignments/{}/undo",
+        answer["assignment_id"].as_str().unwrap()
+    );
+    world.send(Method::POST, &path, &json!({})).await.expect(200);
+    let requests = world.stack.dynamodb().recorded();
+    eprintln!("undone: {} write units", write_units(&requests));
+    assert!(write_units(&requests) <= 1000.0);
+}
+
+#[tokio::test]
+async fn a_contact_costs_at_most_four_write_units() {
+    let world = World::new().await;
+    let campaign = world.campaign("A").await;
+    let path = format!("/api/campaigns/{campaign}/contacts");
+    let count = 990;
+    let rows: String = (0..count).map(|index| format!("+1612{index:07}\n")).collect();
+    for (what, most) in [("added", 4.0), ("uploaded again", 0.0)] {
+        world.stack.dynamodb().record();
+        let headers = [("content-type", "text/csv")];
+        let body = format!("number\n{rows}");
+        world
+            .request(Method::POST, &path, &headers, body)
+            .await
+            .expect(200);
+        let requests = world.stack.dynamodb().recorded();
+        let (written, read) = (write_units(&requests), read_units(&requests));
+        eprintln!("{count} contacts {what}: {written} write, {read} read units");
+        assert!(written <= most * f64::from(count));
         assert!(requests.iter().all(|request| request.operation != "Scan"));
     }
 }

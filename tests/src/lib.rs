@@ -15,6 +15,7 @@ mod durability;
 mod failing_store;
 mod floods;
 mod large_bodies;
+mod layers;
 mod listing;
 mod local_stack;
 mod logging;

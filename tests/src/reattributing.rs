@@ -56,7 +56,7 @@ async fn calls_move_to_where_they_belong_by_now_and_back_again() {
     assert_eq!(
         preview,
         json!({
-            "reattribution_id": null, "examined": 3, "moved": moved, "manual_skipped": 1, "next_cursor": null,
+            "reattribution_id": null, "examined": 3, "moved": moved, "manual_skipped": 1, "failed": [], "next_cursor": null,
         })
     );
     assert_eq!(campaign_of(&world, "conv_1").await, Value::Null, "a rehearsal");
@@ -95,7 +95,7 @@ async fn calls_move_to_where_they_belong_by_now_and_back_again() {
         .expect(200);
     assert_eq!(
         undone["counts"],
-        json!({ "assigned": 1, "unchanged": 0, "not_found": 0, "changed_since": 1 })
+        json!({ "assigned": 1, "unchanged": 0, "not_found": 0, "changed_since": 1, "failed": 0 })
     );
     assert_eq!(campaign_of(&world, "conv_1").await, Value::Null);
     assert_eq!(campaign_of(&world, "conv_10").await, json!(b));
@@ -108,7 +108,7 @@ async fn a_delivery_since_keeps_a_call_where_it_is() {
     four_calls(&world).await;
     let ever = json!({ "from": "2020-01-01T00:00:00Z" });
     world.assign(&a, "+16125550142", &ever).await.expect(200);
-    let window = json!({ "from": "2026-01-01T00:00:00Z", "to": "2027-01-01T00:00:00Z" });
+    let window = json!({ "from": "2026-01-01T00:00:00Z", "to": "2027-01-01T00:00:00Z", "dry_run": false });
     let applied = reattribute(&world, &window).await;
     assert_eq!(applied["moved"].as_array().unwrap().len(), 4);
     let newer = phone_call("conv_1", "2026-11-01T10:00:00Z", "2026-11-25T00:00:00Z");
@@ -128,7 +128,8 @@ async fn a_window_of_many_calls_goes_on_by_its_cursor_under_one_id() {
     deliver_many(&world, 510).await;
     let ever = json!({ "from": "2020-01-01T00:00:00Z" });
     world.assign(&a, "+16125550142", &ever).await.expect(200);
-    let mut window = json!({ "from": "2026-11-01T00:00:00Z", "to": "2026-12-01T00:00:00Z" });
+    let mut window =
+        json!({ "from": "2026-11-01T00:00:00Z", "to": "2026-12-01T00:00:00Z", "dry_run": false });
     let first = reattribute(&world, &window).await;
     assert_eq!(first["examined"], 500);
     window["cursor"] = first["next_cursor"].clone();

@@ -27,7 +27,7 @@ async fn a_genuine_delivery_from_an_address_that_was_refused_is_taken_in_by_hand
     assert_eq!(world.calls("").await, Vec::<Value>::new(), "a rehearsal");
     assert_eq!(world.deliveries().await.len(), 1);
 
-    let done = replay(&world, &kept, &json!({})).await;
+    let done = replay(&world, &kept, &json!({ "dry_run": false })).await;
     assert_eq!(
         (&done["result"], &done["dry_run"]),
         (&json!("stored"), &json!(false))
@@ -41,7 +41,7 @@ async fn a_genuine_delivery_from_an_address_that_was_refused_is_taken_in_by_hand
     let entry = log.iter().find(|entry| entry["result"] == "stored").unwrap();
     assert_eq!(entry["reason"], format!("replay of {}", kept.as_str().unwrap()));
 
-    let again = replay(&world, &kept, &json!({})).await;
+    let again = replay(&world, &kept, &json!({ "dry_run": false })).await;
     assert_eq!(again["result"], "duplicate");
     assert_eq!(again["before"], again["after"]);
 }
@@ -110,7 +110,10 @@ async fn facts_are_read_again_as_they_are_understood_today() {
     assert_eq!(foreseen["before"]["tracking_number"], "(612) 867-5309");
     assert_eq!(foreseen["after"]["tracking_number"], "+16128675309");
     assert_eq!(foreseen["after"]["attribution"]["campaign_id"], json!(campaign));
-    assert_eq!(replay(&world, &id, &json!({})).await["result"], "updated");
+    assert_eq!(
+        replay(&world, &id, &json!({ "dry_run": false })).await["result"],
+        "updated"
+    );
     let call = world.call("conv_1").await;
     assert_eq!(call["tracking_number"], "+16128675309");
     assert_eq!(call["attribution"]["campaign_id"], json!(campaign));
@@ -118,7 +121,10 @@ async fn facts_are_read_again_as_they_are_understood_today() {
         call["conversion"]["source"], "manual",
         "what a person decided stays"
     );
-    assert_eq!(replay(&world, &id, &json!({})).await["result"], "duplicate");
+    assert_eq!(
+        replay(&world, &id, &json!({ "dry_run": false })).await["result"],
+        "duplicate"
+    );
     drop(world);
     std::fs::remove_dir_all(&folder).unwrap();
 }

@@ -15,7 +15,7 @@ use shared::store::campaigns::{CampaignChange, CampaignRecord};
 use crate::handler::State;
 
 const MAX_NAME_CHARACTERS: usize = 200;
-const MAX_CODE_CHARACTERS: usize = 100;
+const MAX_CODE_BYTES: usize = 128;
 const MAX_AGENT_ID_BYTES: usize = 128;
 
 #[derive(Deserialize)]
@@ -216,9 +216,10 @@ fn campaign_name(text: &str) -> Result<String, Error> {
 }
 
 fn campaign_code(text: &str) -> Result<String, Error> {
-    let fits = (1..=MAX_CODE_CHARACTERS).contains(&text.chars().count());
+    // What a dynamic variable can say: see CampaignVariables.
+    let fits = (1..=MAX_CODE_BYTES).contains(&text.len());
     if !fits || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        let must = format!("code must be 1 to {MAX_CODE_CHARACTERS} characters without blanks, or null");
+        let must = format!("code must be 1 to {MAX_CODE_BYTES} bytes without blanks, or null");
         return Err(Error::invalid("code", must));
     }
     Ok(text.to_owned())

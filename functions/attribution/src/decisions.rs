@@ -60,6 +60,9 @@ struct AssignCalls {
     call_ids: Option<Vec<String>>,
     #[serde(default)]
     filter: Option<FilterRequest>,
+    /// Of an assignment that is to go on, with calls that failed before.
+    #[serde(default)]
+    assignment_id: Option<String>,
     #[serde(default)]
     dry_run: bool,
     #[serde(default)]
@@ -93,12 +96,17 @@ struct UndoRequest {
 struct ReattributeRequest {
     from: Instant,
     to: Instant,
-    #[serde(default)]
+    #[serde(default = "first_a_rehearsal")]
     dry_run: bool,
     #[serde(default)]
     reason: Option<String>,
     #[serde(default)]
     cursor: Option<String>,
+}
+
+/// What changes much says first what it would change.
+pub fn first_a_rehearsal() -> bool {
+    true
 }
 
 impl State {
@@ -172,19 +180,32 @@ impl State {
             campaign_id,
             call_ids,
             filter,
+            assignment_id,
             dry_run,
             reason,
             cursor,
         } = read_json(request)?;
         let decision = decision(context, reason, dry_run)?;
+        let begun = assignment_id.map(AssignmentId::try_from).transpose();
+        let begun = begun.map_err(|must| Error::invalid("assignment_id", must))?;
         match (call_ids, filter, cursor) {
             (Some(ids), None, None) => {
                 let ids = read_call_ids(ids)?;
                 let target = Target::Campaign(self.campaign(campaign_id).await?);
-                let id = AssignmentId::new(decision.at);
+                let is_begun = begun.is_some();
+                let id = begun.unwrap_or_else(|| AssignmentId::new(decision.at));
                 let outcomes = self.decider.assign_all(&ids, &target, &id, &decision).await?;
-                outcomes_answer((!dry_run).then_some(&id), &outcomes, None)
+                // One that changed nothing can't be undone.
+                let is_one = is_begun
+                    || outcomes
+                        .iter()
+                        .any(|outcome| outcome.result == OutcomeResult::Assigned);
+                outcomes_answer((is_one && !dry_run).then_some(&id), &outcomes, None)
             }
+            (None, Some(_), _) if begun.is_some() => Err(Error::invalid(
+                "assignment_id",
+                "assignment_id goes with call_ids only: a filter goes on by its cursor",
+            )),
             (None, Some(filter), cursor) => {
                 let target = Target::Campaign(self.campaign(campaign_id).await?);
                 let filter = CallFilter::of(read_filter(filter)?);
@@ -251,6 +272,7 @@ impl State {
             examined: sum.examined,
             moved: &sum.moved,
             manual_skipped: sum.manual_skipped,
+            failed: &sum.failed,
             next_cursor: next.map(|next| suspended(&list, &id, &next)),
         };
         json_answer(StatusCode::OK, &answer)
@@ -264,10 +286,10 @@ impl State {
             return Ok(None);
         };
         let id = CampaignId::try_from(id).map_err(|_| invalid())?;
-        match self.campaigns.get(&id).await {
-            Ok(_) => Ok(Some(id)),
-            Err(Error::NotFound { .. }) => Err(Error::invalid("campaign_id", "there is no such campaign")),
-            Err(error) => Err(error),
+        if self.campaigns.exists(&id).await? {
+            Ok(Some(id))
+        } else {
+            Err(Error::invalid("campaign_id", "there is no such campaign"))
         }
     }
 
@@ -299,6 +321,7 @@ struct ReattributedView<'a> {
     examined: usize,
     moved: &'a [Moved],
     manual_skipped: usize,
+    failed: &'a [CallId],
     next_cursor: Option<String>,
 }
 
@@ -384,6 +407,7 @@ fn outcomes_answer(
             "unchanged": count(OutcomeResult::Unchanged),
             "not_found": count(OutcomeResult::NotFound),
             "changed_since": count(OutcomeResult::ChangedSince),
+            "failed": count(OutcomeResult::Failed),
         },
         "outcomes": outcomes,
         "next_cursor": next_cursor,

@@ -12,12 +12,13 @@ use shared::store::calls::{Head, Version};
 use shared::store::deliveries::{Delivery, DeliveryId, DeliveryResult, KeptBody};
 use shared::view::{CallView, all_campaigns_of};
 
+use crate::decisions::first_a_rehearsal;
 use crate::handler::State;
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ReplayRequest {
-    #[serde(default)]
+    #[serde(default = "first_a_rehearsal")]
     dry_run: bool,
 }
 
@@ -34,11 +35,7 @@ struct Replayed {
 impl State {
     pub async fn replay(&self, request: &Request, context: &Context) -> Result<Response<Body>, Error> {
         Query::of(request).finish()?;
-        let ReplayRequest { dry_run } = if request.body().is_empty() {
-            ReplayRequest::default()
-        } else {
-            read_json(request)?
-        };
+        let ReplayRequest { dry_run } = read_json(request)?;
         let id = DeliveryId::try_from(path_parameter(request, "id")?).map_err(|_| Error::NotFound {
             message: "there is no such delivery: check the id",
         })?;
@@ -46,7 +43,11 @@ impl State {
         let body = self.kept_body(&delivery).await?;
         let replayed = self.read_again(&delivery, &body, dry_run, context).await?;
         if !dry_run && replayed.result != DeliveryResult::Unparsed {
-            self.log(&delivery, &replayed, context).await?;
+            // What was taken in is taken in, whether the log knows or not.
+            if let Err(error) = self.log(&delivery, &replayed, context).await {
+                let request_id = &context.request_id;
+                tracing::error!(request_id, %error, "a replay is missing in the log");
+            }
         }
         let named = [&replayed.before, &replayed.after];
         let named = named.into_iter().flatten().flat_map(all_campaigns_of);
@@ -88,7 +89,8 @@ impl State {
         dry_run: bool,
         context: &Context,
     ) -> Result<Replayed, Error> {
-        let kept = VerifiedDelivery::kept(body, delivery.received_at);
+        let signed_at = delivery.signed_at.unwrap_or(delivery.received_at);
+        let kept = VerifiedDelivery::kept(body, signed_at);
         match kept.read(self.country) {
             Ok(Event::Call {
                 kind,

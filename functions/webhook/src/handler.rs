@@ -156,6 +156,7 @@ impl State {
         );
         let mut entry = received.entry(refusal.status(), DeliveryResult::Refused);
         entry.reason = Some(refusal.code().to_owned());
+        entry.signed_at = Some(delivery.signed_at());
         entry.kept_body = KeptBody::InLog;
         if let Err(error) = self.keep(&entry, delivery.body()).await {
             tracing::error!(request_id, %error, "a genuine delivery could not be kept");
@@ -172,6 +173,7 @@ impl State {
         request_id: &str,
     ) -> Result<Response<Body>, Error> {
         let mut entry = received.entry(StatusCode::OK, DeliveryResult::Stored);
+        entry.signed_at = Some(delivery.signed_at());
         let taken = match delivery.read(self.country) {
             Ok(Event::Call {
                 kind,
@@ -301,6 +303,7 @@ impl Received<'_> {
         Delivery {
             id: self.id.clone(),
             received_at: self.at,
+            signed_at: None,
             client_ip: self.from,
             status: status.as_u16(),
             result,

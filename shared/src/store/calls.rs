@@ -2,8 +2,8 @@
 //!
 //! | part | what | written by |
 //! |---|---|---|
-//! | `head` | what lists show, the rule's evidence, the version of the facts | ingest, on condition of its revision |
-//! | `history#<time>#<n>` | a decision of a person, as the history tells it | with the head, both or neither |
+//! | `head` | what lists show, the rules' evidence, the version of the facts | ingest and decide, on condition of its revision |
+//! | `history#<revision>` | a decision of a person, as the history tells it | with the head, both or neither |
 //! | `body#<sha256>#<chunk>` | a raw body, compressed; chunk `000` last, as the mark that it is complete | ingest |
 //!
 //! An assignment has a collection of its own, so that it can be undone:
@@ -267,10 +267,11 @@ impl CallStore {
         };
         match put.send().await {
             Ok(_) => Ok(Written::Done),
+            // A decision that is being written counts as somebody who was faster.
             Err(error)
-                if error
-                    .as_service_error()
-                    .is_some_and(|error| error.is_conditional_check_failed_exception()) =>
+                if error.as_service_error().is_some_and(|error| {
+                    error.is_conditional_check_failed_exception() || error.is_transaction_conflict_exception()
+                }) =>
             {
                 Ok(Written::Conflict)
             }
@@ -299,7 +300,7 @@ impl CallStore {
         if let Some(entry) = entry {
             let item = HistoryItem {
                 call_id: id.clone(),
-                part: history_part(entry.at, head.revision),
+                part: history_part(head.revision),
                 entry: entry.clone(),
             };
             let item = to_item("an entry of the history", &item)?;
@@ -391,11 +392,10 @@ impl CallStore {
                 ])
             }))
             .consistent_read(true)
-            .limit(i32::try_from(limit).unwrap_or(i32::MAX))
+            .limit(i32::try_from(limit + 1).unwrap_or(i32::MAX))
             .send()
             .await
             .map_err(|error| failure("reading an assignment", error))?;
-        let more = answer.last_evaluated_key.is_some();
         let members: Vec<Member> = answer
             .items
             .unwrap_or_default()
@@ -410,12 +410,7 @@ impl CallStore {
                 })
             })
             .collect::<Result<_, Error>>()?;
-        let last = members.last().filter(|_| more);
-        let next_cursor = last.map(|last| cursor::encode(&list, last.call_id.as_str()));
-        Ok(Page {
-            entries: members,
-            next_cursor,
-        })
+        Ok(Page::cut(members, limit, &list, |member| member.call_id.as_str()))
     }
 
     // -------------------------------------------------------------- bodies
@@ -605,10 +600,11 @@ impl CallStore {
                     });
                 }
                 queries += 1;
-                let wanted = limit + 1 - entries.len();
+                let after_here = after.as_deref().filter(|after| after.starts_with(month.as_str()));
+                // The last one of before comes again, as bounds are included.
+                let wanted = limit + 1 - entries.len() + usize::from(after_here.is_some());
                 let items;
-                let below = after.as_deref().filter(|after| after.starts_with(month.as_str()));
-                let below = below.or(upper.as_deref()).map(str::to_owned);
+                let below = after_here.or(upper.as_deref()).map(str::to_owned);
                 (items, more) = self
                     .query_month(&filter.credit, month, lower.as_deref(), below.as_deref(), wanted)
                     .await?;
@@ -772,9 +768,9 @@ fn credited_to(credit: &Credit) -> &str {
     }
 }
 
-/// Sorts by time; the revision that it led to tells two of one instant apart.
-fn history_part(at: Timestamp, revision: u64) -> String {
-    format!("{HISTORY_PREFIX}{}#{revision:012}", time_text(at))
+/// Sorts as the decisions followed each other: by the revision that each led to.
+fn history_part(revision: u64) -> String {
+    format!("{HISTORY_PREFIX}{revision:012}")
 }
 
 fn member_part(call_id: &CallId) -> String {

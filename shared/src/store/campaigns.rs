@@ -4,7 +4,8 @@
 //! |---|---|---|
 //! | `campaigns` | campaign id | a campaign |
 //! | `archived` | `campaigns` | the ids of archived campaigns, which every delivery reads |
-//! | campaign id | `holdings` | the numbers and agents that it ever had, how many contacts it has |
+//! | campaign id | `holdings` | the numbers and agents that it ever had |
+//! | campaign id | `contacts` | how many contacts it has |
 //! | `code#<code>` | `code` | which campaign has the code |
 //! | `number#<number>` | `assignments` | all assignments of a tracking number |
 //! | `agent#<agent id>` | `assignments` | all assignments of an agent |
@@ -25,7 +26,9 @@ use aws_sdk_dynamodb::types::{AttributeValue, Delete, KeysAndAttributes, Put, Tr
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Item, Page, WRITE_ATTEMPTS, cursor, failure, from_item, text, to_item, transaction};
+use super::{
+    Item, Page, WRITE_ATTEMPTS, cursor, failure, from_item, pause_before, text, to_item, transaction,
+};
 use crate::attribution::Candidates;
 use crate::call::Call;
 use crate::campaign::{
@@ -44,6 +47,8 @@ const BATCH_KEYS: usize = 100;
 const BATCH_ROUNDS: usize = 10;
 /// Numbers, and agents, that one campaign may ever have had.
 const MAX_ASSETS: usize = 1000;
+/// Assignments that one number or agent may ever have had: one item holds them.
+const MAX_ASSIGNMENTS: usize = 500;
 /// Campaigns that may be archived: every delivery reads their ids.
 const MAX_ARCHIVED: usize = 2000;
 /// Campaigns that may have the same contact.
@@ -130,7 +135,8 @@ impl CampaignStore {
         by: &Identity,
         now: Timestamp,
     ) -> Result<(), Error> {
-        for _ in 0..WRITE_ATTEMPTS {
+        for attempt in 0..WRITE_ATTEMPTS {
+            pause_before(attempt).await;
             let (old, archived) = tokio::try_join!(self.campaign_item(id), self.archived())?;
             let mut new = old.clone();
             if let Some(name) = &change.name {
@@ -158,7 +164,10 @@ impl CampaignStore {
             }
             if new.code != old.code
                 && let Some(code) = &new.code
-                && self.campaign_of_code(code).await?.is_some()
+                && self
+                    .campaign_of_code(code)
+                    .await?
+                    .is_some_and(|owner| owner != *id)
             {
                 return Err(code_in_use());
             }
@@ -413,7 +422,8 @@ impl CampaignStore {
         campaign_id: &CampaignId,
         change: impl Fn(&AssignmentHistory) -> Result<Option<AssignmentHistory>, WantedError>,
     ) -> Result<Result<bool, WantedError>, Error> {
-        for _ in 0..WRITE_ATTEMPTS {
+        for attempt in 0..WRITE_ATTEMPTS {
+            pause_before(attempt).await;
             let (_, holdings, mut item) = tokio::try_join!(
                 self.campaign_item(campaign_id),
                 self.holdings_of(vec![campaign_id.clone()]),
@@ -435,6 +445,13 @@ impl CampaignStore {
                     code: "too_many_assignments",
                     field: None,
                     message: format!("a campaign can have {MAX_ASSETS} numbers and agents over time"),
+                });
+            }
+            if changed.len() > MAX_ASSIGNMENTS && changed.len() > item.assignments.len() {
+                return Err(Error::Conflict {
+                    code: "too_many_assignments",
+                    field: None,
+                    message: format!("there can be {MAX_ASSIGNMENTS} assignments: remove old ones"),
                 });
             }
             item.assignments = changed;
@@ -526,6 +543,14 @@ impl CampaignStore {
         }
     }
 
+    /// Whether there is such a campaign.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn exists(&self, id: &CampaignId) -> Result<bool, Error> {
+        Ok(self.get_one(CAMPAIGNS, id.as_str()).await?.is_some())
+    }
+
     async fn archived(&self) -> Result<BTreeSet<CampaignId>, Error> {
         let item = self.get_one(ARCHIVED, CAMPAIGNS).await?;
         let item: ArchivedItem = match item {
@@ -542,9 +567,8 @@ impl CampaignStore {
     }
 
     async fn with_holdings(&self, items: Vec<CampaignItem>) -> Result<Vec<CampaignRecord>, Error> {
-        let mut holdings = self
-            .holdings_of(items.iter().map(|item| item.sk.clone()).collect())
-            .await?;
+        let ids = || items.iter().map(|item| item.sk.clone()).collect();
+        let (mut holdings, counts) = tokio::try_join!(self.holdings_of(ids()), self.contact_counts(ids()))?;
         let assets: BTreeSet<Asset> = holdings.values().flat_map(HoldingsItem::assets).collect();
         let keys = assets
             .iter()
@@ -564,9 +588,9 @@ impl CampaignStore {
                 assignments.extend(own.map(|assignment| (asset.clone(), assignment.clone())));
             }
             CampaignRecord {
+                contact_count: counts.get(&item.sk).copied().unwrap_or_default(),
                 campaign: item.into_campaign(),
                 assignments,
-                contact_count: holdings.contact_count,
             }
         });
         Ok(records.collect())
@@ -579,8 +603,8 @@ impl CampaignStore {
         items
             .into_iter()
             .map(|item| {
-                let id: HoldingsKey = from_item("the holdings of a campaign", item.clone())?;
-                Ok((id.pk, from_item("the holdings of a campaign", item)?))
+                let item: KeyedHoldings = from_item("the holdings of a campaign", item)?;
+                Ok((item.pk, item.holdings))
             })
             .collect()
     }
@@ -704,8 +728,10 @@ struct ArchivedItem {
 }
 
 #[derive(Deserialize)]
-struct HoldingsKey {
+struct KeyedHoldings {
     pk: CampaignId,
+    #[serde(flatten)]
+    holdings: HoldingsItem,
 }
 
 #[derive(Deserialize, Default)]
@@ -714,8 +740,6 @@ struct HoldingsItem {
     numbers: BTreeSet<PhoneNumber>,
     #[serde(default)]
     agents: BTreeSet<String>,
-    #[serde(default)]
-    contact_count: u64,
 }
 
 impl HoldingsItem {

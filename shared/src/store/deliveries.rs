@@ -133,6 +133,9 @@ pub struct Delivery {
     pub id: DeliveryId,
     /// When the gateway received it.
     pub received_at: Timestamp,
+    /// When it was signed, where it was verified: what stands in for a time that
+    /// its body does not tell.
+    pub signed_at: Option<Timestamp>,
     /// Who sent it, by the rules on trusted proxies.
     pub client_ip: std::net::IpAddr,
     /// The status answered.
@@ -383,6 +386,8 @@ struct EntryItem {
     pk: String,
     sk: DeliveryId,
     received_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    signed_at: Option<Timestamp>,
     client_ip: std::net::IpAddr,
     status: u16,
     result: DeliveryResult,
@@ -410,6 +415,7 @@ impl EntryItem {
             pk: bucket,
             sk: delivery.id.clone(),
             received_at: delivery.received_at,
+            signed_at: delivery.signed_at,
             client_ip: delivery.client_ip,
             status: delivery.status,
             result: delivery.result,
@@ -437,6 +443,7 @@ impl EntryItem {
         Ok(Delivery {
             id: self.sk,
             received_at: self.received_at,
+            signed_at: self.signed_at,
             client_ip: self.client_ip,
             status: self.status,
             result: self.result,

@@ -13,6 +13,7 @@ pub mod sessions;
 mod transaction;
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -25,6 +26,15 @@ use crate::error::Error;
 
 /// How often a conditional write is tried again after somebody else was faster.
 pub(crate) const WRITE_ATTEMPTS: usize = 20;
+
+/// Waits before a write is tried again, the longer the more often it was, so that
+/// whoever was faster can finish. The first attempt waits for nothing.
+pub(crate) async fn pause_before(attempt: usize) {
+    if attempt > 0 {
+        let attempt = u64::try_from(attempt).unwrap_or(u64::MAX);
+        tokio::time::sleep(Duration::from_millis(attempt.saturating_mul(5))).await;
+    }
+}
 
 pub(crate) type Item = HashMap<String, AttributeValue>;
 

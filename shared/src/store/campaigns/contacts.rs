@@ -11,14 +11,15 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{CampaignStore, HOLDINGS_SK, MAX_CONTACT_CAMPAIGNS, WRITE_ATTEMPTS, busy, key};
+use super::{CampaignStore, MAX_CONTACT_CAMPAIGNS, WRITE_ATTEMPTS, busy, key, pause_before};
 use crate::campaign::{CampaignId, Contact};
 use crate::error::Error;
 use crate::identity::Identity;
 use crate::phone_number::PhoneNumber;
 use crate::store::{Page, cursor, failure, from_item, text, to_item};
 
-const BY_CAMPAIGN: &str = "by-contact-shard";
+const BY_CONTACT_SHARD: &str = "by-contact-shard";
+const COUNT_SK: &str = "contacts";
 /// Keys over which the contacts of one campaign are spread.
 const SHARDS: u8 = 8;
 /// DynamoDB's limit on a transaction, less the count of contacts.
@@ -55,7 +56,8 @@ impl CampaignStore {
     }
 
     async fn add_chunk(&self, campaign_id: &CampaignId, chunk: &[Contact]) -> Result<Added, Error> {
-        for _ in 0..WRITE_ATTEMPTS {
+        for attempt in 0..WRITE_ATTEMPTS {
+            pause_before(attempt).await;
             let keys = chunk
                 .iter()
                 .map(|contact| contact_key(&contact.number, campaign_id));
@@ -105,7 +107,7 @@ impl CampaignStore {
     fn count(&self, campaign_id: &CampaignId, more: i64) -> Result<TransactWriteItem, Error> {
         let update = Update::builder()
             .table_name(&self.table)
-            .set_key(Some(key(campaign_id.as_str(), HOLDINGS_SK)))
+            .set_key(Some(key(campaign_id.as_str(), COUNT_SK)))
             .update_expression("ADD contact_count :more")
             .expression_attribute_values(":more", AttributeValue::N(more.to_string()))
             .build()
@@ -151,7 +153,7 @@ impl CampaignStore {
                 .client
                 .query()
                 .table_name(&self.table)
-                .index_name(BY_CAMPAIGN)
+                .index_name(BY_CONTACT_SHARD)
                 .expression_attribute_values(":shard", text(shard_key(campaign_id, shard)))
                 .limit(i32::try_from(limit + 1 - items.len()).unwrap_or(i32::MAX));
             query = match after.strip_prefix(&prefix) {
@@ -201,7 +203,8 @@ impl CampaignStore {
     }
 
     async fn remove_chunk(&self, campaign_id: &CampaignId, chunk: &[PhoneNumber]) -> Result<usize, Error> {
-        for _ in 0..WRITE_ATTEMPTS {
+        for attempt in 0..WRITE_ATTEMPTS {
+            pause_before(attempt).await;
             let keys = chunk.iter().map(|number| contact_key(number, campaign_id));
             let known = self.get_all(keys.collect(), true).await?;
             if known.is_empty() {
@@ -228,6 +231,21 @@ impl CampaignStore {
         Err(busy("this campaign"))
     }
 
+    /// How many contacts campaigns have; those that never had any are left out.
+    pub(super) async fn contact_counts(
+        &self,
+        ids: Vec<CampaignId>,
+    ) -> Result<HashMap<CampaignId, u64>, Error> {
+        let keys = ids.iter().map(|id| key(id.as_str(), COUNT_SK)).collect();
+        let items = self.get_all(keys, true).await?.into_iter();
+        items
+            .map(|item| {
+                let item: CountItem = from_item("a count of contacts", item)?;
+                Ok((item.pk, item.contact_count))
+            })
+            .collect()
+    }
+
     /// Who reached out to a number, as last written.
     pub(super) async fn contacts_of(&self, number: &PhoneNumber) -> Result<Vec<Contact>, Error> {
         let answer = self
@@ -237,6 +255,8 @@ impl CampaignStore {
             .key_condition_expression("pk = :number")
             .expression_attribute_values(":number", text(contact_pk(number)))
             .consistent_read(true)
+            // The newest campaigns first, as their ids sort by time.
+            .scan_index_forward(false)
             .limit(MAX_CONTACT_CAMPAIGNS)
             .send()
             .await
@@ -266,6 +286,12 @@ fn shard_of(number: &PhoneNumber) -> u8 {
 
 fn shard_key(campaign_id: &CampaignId, shard: u8) -> String {
     format!("{campaign_id}#{shard}")
+}
+
+#[derive(Deserialize)]
+struct CountItem {
+    pk: CampaignId,
+    contact_count: u64,
 }
 
 #[derive(Serialize, Deserialize)]
