@@ -1,5 +1,6 @@
 //! Many calls are assigned at once, and taken back at once.
 
+use local::dynamodb::Fault;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -137,7 +138,8 @@ async fn a_hundred_ids_with_unknown_and_repeated_ones_are_assigned_and_undone() 
 async fn all_that_match_a_filter_are_one_assignment_over_many_requests() {
     let world = World::new().await;
     let campaign = world.campaign("A").await;
-    let count = if full_size() { 5000 } else { 620 };
+    // Exactly so many pages: the last one is full, and there is none after it.
+    let count = if full_size() { 5000 } else { 1000 };
     deliver_many(&world, count).await;
     let order = json!({ "campaign_id": campaign, "filter": { "attribution": "unattributed" } });
 
@@ -240,4 +242,47 @@ async fn a_delivery_during_a_bulk_assignment_loses_nothing() {
         assert_eq!(call["started_at"], "2026-11-01T00:00:00Z", "{id}");
         assert_eq!(call["history"].as_array().unwrap().len(), 1, "{id}");
     }
+}
+
+#[tokio::test]
+async fn calls_that_fail_are_told_of_and_decided_about_later_in_the_same_assignment() {
+    let world = World::new().await;
+    let campaign = world.campaign("A").await;
+    deliver_many(&world, 20).await;
+    let ids: Vec<String> = (0..20).map(|index| format!("conv_{index:04}")).collect();
+    // The store fails whenever one of these is written.
+    let unlucky = ["conv_0003", "conv_0017"];
+    world.stack.dynamodb().inject(move |request| {
+        let writes = request.operation == "TransactWriteItems";
+        let body = request.body.to_string();
+        (writes && unlucky.iter().any(|id| body.contains(id))).then_some(Fault::InternalError)
+    });
+    let order = json!({ "campaign_id": campaign, "call_ids": ids });
+    let answer = assign(&world, &order).await;
+    assert_eq!(
+        (&answer["counts"]["assigned"], &answer["counts"]["failed"]),
+        (&json!(18), &json!(2))
+    );
+    let outcomes = answer["outcomes"].as_array().unwrap().iter();
+    let failed: Vec<_> = outcomes.filter(|outcome| outcome["result"] == "failed").collect();
+    let failed: Vec<&str> = failed
+        .iter()
+        .map(|outcome| outcome["call_id"].as_str().unwrap())
+        .collect();
+    assert_eq!(failed, unlucky);
+    world.stack.dynamodb().heal();
+
+    let id = &answer["assignment_id"];
+    let rest = json!({ "campaign_id": campaign, "call_ids": failed, "assignment_id": id });
+    let answer = assign(&world, &rest).await;
+    assert_eq!(
+        (&answer["assignment_id"], &answer["counts"]["assigned"]),
+        (id, &json!(2))
+    );
+    let undone = undo(&world, id, &json!({})).await;
+    assert_eq!(undone["counts"]["assigned"], 20, "one undo takes back all of it");
+    assert_eq!(world.calls("attribution=unattributed").await.len(), 20);
+    // One that changed nothing is none.
+    let nothing = json!({ "campaign_id": campaign, "call_ids": ["conv_unknown"] });
+    assert_eq!(assign(&world, &nothing).await["assignment_id"], Value::Null);
 }

@@ -404,6 +404,7 @@ async fn bad_input_names_its_field_and_changes_nothing() {
         ),
         (Method::PATCH, &campaign, json!({ "name": "" }), "name"),
         (Method::PATCH, &campaign, json!({ "name": null }), "name"),
+        (Method::PATCH, &campaign, json!({ "name": long }), "name"),
         (Method::PATCH, &campaign, json!({ "name": "a\nb" }), "name"),
         (Method::PATCH, &campaign, json!({ "code": "with blank" }), "code"),
         (Method::PATCH, &campaign, json!({ "code": "" }), "code"),
@@ -580,6 +581,22 @@ async fn bad_input_names_its_field_and_changes_nothing() {
         let names =
             error["field"] == field || error["message"].as_str().unwrap().contains(&format!("`{field}`"));
         assert!(names, "{method} {path} {body}: {error}");
+    }
+    let delivery = world.deliveries().await[0]["id"].as_str().unwrap().to_owned();
+    let replay = format!("/api/deliveries/{delivery}/replay");
+    let undo = "/api/assignments/asg_00000000000000000000000000000000/undo";
+    for (path, body, field) in [
+        (replay.as_str(), json!({ "dry_run": "no" }), "dry_run"),
+        (&replay, json!({ "colour": "red" }), "colour"),
+        (undo, json!({ "dry_run": 1 }), "dry_run"),
+        (undo, json!({ "colour": "red" }), "colour"),
+        (undo, json!({ "cursor": "x" }), "cursor"),
+    ] {
+        let answer = world.send(Method::POST, path, &body).await;
+        assert_eq!(answer.status, 400, "{path} {body}: {answer:?}");
+        let error = answer.json()["error"].clone();
+        let names = error["field"] == field || error["message"].as_str().unwrap().contains(field);
+        assert!(names, "{path} {body}: {error}");
     }
     let agent_id = format!("{campaign}/agents/a%20b");
     for (method, path, field) in [

@@ -140,6 +140,19 @@ async fn a_page_of_25_calls_costs_at_most_four_read_units() {
         assert!(read_units(&requests) <= 4.0, "{requests:#?}");
         assert!(requests.iter().all(|request| request.operation != "Scan"));
     }
+    // And a page that is not the first.
+    let first = world.get("/api/calls?limit=15").await.expect(200);
+    let cursor = first["next_cursor"].as_str().unwrap();
+    world.stack.dynamodb().record();
+    let page = world
+        .get(&format!("/api/calls?limit=15&cursor={cursor}"))
+        .await
+        .expect(200);
+    assert_eq!(page["calls"].as_array().unwrap().len(), 15);
+    let requests = world.stack.dynamodb().recorded();
+    assert!(read_units(&requests) <= 4.0, "{requests:#?}");
+    let queries = requests.iter().filter(|request| request.operation == "Query");
+    assert_eq!(queries.count(), 1);
 }
 
 #[tokio::test]

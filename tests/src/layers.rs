@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use reqwest::Method;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::support::{World, full_size, phone_call};
 
@@ -66,6 +67,12 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
+/// When the provider told a version: two by two at the same time, so that only
+/// their bytes give them an order.
+fn told_after_hours(version: usize) -> i64 {
+    24 + i64::try_from(version / 2).unwrap()
+}
+
 /// The facts of one version of a call: its customer and its outcome.
 fn facts(call: usize, version: usize) -> (usize, &'static str) {
     let outcome = if (call + version).is_multiple_of(2) {
@@ -99,6 +106,8 @@ enum Before {
 
 #[derive(Debug, Default)]
 struct Model {
+    /// The order of the versions of each call, by time and then by the bytes.
+    ranks: Vec<[usize; VERSIONS]>,
     calls: BTreeMap<usize, Call>,
     contacts: BTreeSet<(usize, usize)>,
     archived: BTreeSet<usize>,
@@ -132,10 +141,9 @@ impl Model {
         match event {
             Event::Deliver { call, version } => {
                 let rules = self.ask(*call, *version);
-                let known = self
-                    .calls
-                    .get(call)
-                    .is_some_and(|state| state.version >= *version);
+                let rank = |version: usize| self.ranks[*call][version];
+                let known = self.calls.get(call);
+                let known = known.is_some_and(|state| rank(state.version) >= rank(*version));
                 if !known {
                     let state = self.calls.entry(*call).or_default();
                     (state.version, state.rules, state.reattributed_by) = (*version, rules, None);
@@ -250,6 +258,28 @@ impl<'a> Case<'a> {
         format!("+1612{:06}{customer}", self.number)
     }
 
+    fn body(&self, call: usize, version: usize) -> String {
+        let (customer, outcome) = facts(call, version);
+        let told_at = self.day() + SignedDuration::from_hours(told_after_hours(version));
+        let mut body = phone_call(&self.call_id(call), &self.day().to_string(), &told_at.to_string());
+        body["data"]["metadata"]["phone_call"]["external_number"] = json!(self.customer(customer));
+        body["data"]["analysis"]["call_successful"] = json!(outcome);
+        body["data"]["analysis"]["transcript_summary"] = json!(format!("Version {version} of it."));
+        body.to_string()
+    }
+
+    /// As [`Model::ranks`].
+    fn ranks(&self) -> Vec<[usize; VERSIONS]> {
+        let of_call = |call| {
+            let key = |version| {
+                let sha256: [u8; 32] = Sha256::digest(self.body(call, version)).into();
+                (told_after_hours(version), sha256)
+            };
+            std::array::from_fn(|version| (0..VERSIONS).filter(|other| key(*other) < key(version)).count())
+        };
+        (0..CALLS).map(of_call).collect()
+    }
+
     fn credit(&self, campaign: Option<usize>) -> Value {
         campaign.map_or(Value::Null, |campaign| json!(self.campaigns[campaign]))
     }
@@ -267,16 +297,7 @@ impl<'a> Case<'a> {
         let mut made = None;
         match event {
             Event::Deliver { call, version } => {
-                let (customer, outcome) = facts(*call, *version);
-                let told_at = self.day() + SignedDuration::from_hours(24 + i64::try_from(*version).unwrap());
-                let mut body = phone_call(
-                    &self.call_id(*call),
-                    &self.day().to_string(),
-                    &told_at.to_string(),
-                );
-                body["data"]["metadata"]["phone_call"]["external_number"] = json!(self.customer(customer));
-                body["data"]["analysis"]["call_successful"] = json!(outcome);
-                self.world.deliver_ok(body.to_string()).await;
+                self.world.deliver_ok(self.body(*call, *version)).await;
             }
             Event::Contact {
                 campaign,
@@ -387,7 +408,10 @@ impl<'a> Case<'a> {
 
 async fn run(world: &World, number: usize, events: &[Event]) {
     let mut case = Case::new(world, number).await;
-    let mut model = Model::default();
+    let mut model = Model {
+        ranks: case.ranks(),
+        ..Model::default()
+    };
     for (id, event) in events.iter().enumerate() {
         model.members.push(BTreeMap::new());
         case.happen(event).await;

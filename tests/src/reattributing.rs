@@ -143,3 +143,37 @@ async fn a_window_of_many_calls_goes_on_by_its_cursor_under_one_id() {
     let other = world.send(Method::POST, "/api/reattributions", &window).await;
     assert_eq!(other.error(), (400, "invalid_cursor".to_owned()));
 }
+
+#[tokio::test]
+async fn a_delivery_during_a_reattribution_is_judged_whole() {
+    let world = World::new().await;
+    let a = world.campaign("A").await;
+    deliver_many(&world, 40).await;
+    let ever = json!({ "from": "2020-01-01T00:00:00Z" });
+    world.assign(&a, "+16125550142", &ever).await.expect(200);
+    let window = json!({ "from": "2026-11-01T00:00:00Z", "to": "2026-12-01T00:00:00Z", "dry_run": false });
+    // Newer facts move every other call to a number that nobody has.
+    let newer = (0..40).map(|index| {
+        let id = format!("conv_{index:04}");
+        let mut body = phone_call(&id, "2026-11-02T00:00:00Z", "2026-11-25T00:00:00Z");
+        if index % 2 == 1 {
+            body["data"]["metadata"]["phone_call"]["agent_number"] = json!("+16125550199");
+        }
+        world.deliver_ok(body.to_string())
+    });
+    let (answer, delivered) = tokio::join!(
+        reattribute(&world, &window),
+        futures_util::future::join_all(newer)
+    );
+    assert_eq!(answer["failed"], json!([]));
+    assert!(
+        delivered.iter().all(|result| result == "updated"),
+        "{delivered:?}"
+    );
+    for index in 0..40 {
+        let call = world.call(&format!("conv_{index:04}")).await;
+        let campaign = if index % 2 == 1 { Value::Null } else { json!(a) };
+        assert_eq!(call["attribution"]["campaign_id"], campaign, "{call}");
+        assert_eq!(call["started_at"], "2026-11-02T00:00:00Z");
+    }
+}
