@@ -15,6 +15,7 @@ use crate::support::{World, full_size, phone_call};
 const CALLS: usize = 3;
 const CAMPAIGNS: usize = 3;
 const CUSTOMERS: usize = 2;
+const NUMBERS: usize = 2;
 const VERSIONS: usize = 4;
 
 /// Something that happens.
@@ -28,6 +29,8 @@ enum Event {
         customer: usize,
         is: bool,
     },
+    /// A campaign gets a tracking number, from whoever has it.
+    Number { campaign: usize, number: usize },
     /// A campaign rests, or goes on.
     Archive { campaign: usize, is: bool },
     /// A person credits a call; to nobody where `None`.
@@ -55,6 +58,8 @@ fn event() -> impl Strategy<Value = Event> {
         4 => (call.clone(), 0..VERSIONS).prop_map(|(call, version)| Event::Deliver { call, version }),
         3 => (campaign.clone(), 0..CUSTOMERS, any::<bool>())
             .prop_map(|(campaign, customer, is)| Event::Contact { campaign, customer, is }),
+        2 => (campaign.clone(), 0..NUMBERS)
+            .prop_map(|(campaign, number)| Event::Number { campaign, number }),
         1 => (campaign, any::<bool>()).prop_map(|(campaign, is)| Event::Archive { campaign, is }),
         2 => (call.clone(), credit.clone()).prop_map(|(call, campaign)| Event::Assign { call, campaign }),
         1 => call.clone().prop_map(|call| Event::Release { call }),
@@ -83,12 +88,16 @@ fn facts(call: usize, version: usize) -> (usize, &'static str) {
     ((call * 2 + version) % CUSTOMERS, outcome)
 }
 
+/// The tracking number of one version of a call.
+fn number_of(call: usize, version: usize) -> usize {
+    (call + version / 2) % NUMBERS
+}
+
 /// What is expected of one call.
 #[derive(Debug, Clone, Default)]
 struct Call {
     version: usize,
-    /// Whom the rules named when they were asked last.
-    rules: BTreeSet<usize>,
+    rules: Rules,
     /// The re-attribution that asked them last.
     reattributed_by: Option<usize>,
     assigned: Option<Option<usize>>,
@@ -101,7 +110,17 @@ struct Call {
 #[derive(Debug, Clone)]
 enum Before {
     Assigned(Option<Option<usize>>, Option<usize>),
-    Rules(BTreeSet<usize>, Option<usize>),
+    Rules(Rules, Option<usize>),
+}
+
+/// What the rules said when they were asked last.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Rules {
+    method: Option<&'static str>,
+    /// Whom the first rule named that named any.
+    named: BTreeSet<usize>,
+    /// Whom a later one would have named.
+    losers: BTreeSet<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -110,19 +129,34 @@ struct Model {
     ranks: Vec<[usize; VERSIONS]>,
     calls: BTreeMap<usize, Call>,
     contacts: BTreeSet<(usize, usize)>,
+    /// Who has which tracking number.
+    numbers: BTreeMap<usize, usize>,
     archived: BTreeSet<usize>,
     /// What each assignment or re-attribution has left to undo, by call.
     members: Vec<BTreeMap<usize, Before>>,
 }
 
 impl Model {
-    fn ask(&self, call: usize, version: usize) -> BTreeSet<usize> {
+    fn ask(&self, call: usize, version: usize) -> Rules {
         let (customer, _) = facts(call, version);
-        let named = self.contacts.iter().filter(|contact| contact.1 == customer);
-        named
-            .map(|contact| contact.0)
-            .filter(|campaign| !self.archived.contains(campaign))
-            .collect()
+        let active = |campaign: &usize| !self.archived.contains(campaign);
+        let owner = self.numbers.get(&number_of(call, version)).copied();
+        let owner = owner.filter(active);
+        let contacts = self.contacts.iter().filter(|contact| contact.1 == customer);
+        let contacts: BTreeSet<usize> = contacts.map(|contact| contact.0).filter(active).collect();
+        match owner {
+            Some(owner) => Rules {
+                method: Some("tracking_number"),
+                named: BTreeSet::from([owner]),
+                losers: contacts.into_iter().filter(|loser| *loser != owner).collect(),
+            },
+            // Where several claim it, all of them are candidates.
+            None => Rules {
+                method: (contacts.len() == 1).then_some("contact"),
+                named: contacts,
+                losers: BTreeSet::new(),
+            },
+        }
     }
 
     fn assign(&mut self, id: usize, call: usize, target: Option<Option<usize>>) {
@@ -162,6 +196,9 @@ impl Model {
                 is: false,
             } => {
                 self.contacts.remove(&(*campaign, *customer));
+            }
+            Event::Number { campaign, number } => {
+                self.numbers.insert(*number, *campaign);
             }
             Event::Archive { campaign, is: true } => {
                 self.archived.insert(*campaign);
@@ -254,6 +291,10 @@ impl<'a> Case<'a> {
         format!("conv_{}_{call}", self.number)
     }
 
+    fn number(&self, number: usize) -> String {
+        format!("+1713{:06}{number}", self.number)
+    }
+
     fn customer(&self, customer: usize) -> String {
         format!("+1612{:06}{customer}", self.number)
     }
@@ -263,6 +304,7 @@ impl<'a> Case<'a> {
         let told_at = self.day() + SignedDuration::from_hours(told_after_hours(version));
         let mut body = phone_call(&self.call_id(call), &self.day().to_string(), &told_at.to_string());
         body["data"]["metadata"]["phone_call"]["external_number"] = json!(self.customer(customer));
+        body["data"]["metadata"]["phone_call"]["agent_number"] = json!(self.number(number_of(call, version)));
         body["data"]["analysis"]["call_successful"] = json!(outcome);
         body["data"]["analysis"]["transcript_summary"] = json!(format!("Version {version} of it."));
         body.to_string()
@@ -313,6 +355,15 @@ impl<'a> Case<'a> {
                     let path = format!("{path}/{}", number.replace('+', "%2B"));
                     self.send(Method::DELETE, &path, &json!({})).await;
                 }
+            }
+            Event::Number { campaign, number } => {
+                let number = self.number(*number);
+                let from = json!({ "from": self.day().to_string(), "move": true });
+                let answer = self
+                    .world
+                    .assign(&self.campaigns[*campaign], &number, &from)
+                    .await;
+                answer.expect(200);
             }
             Event::Archive { campaign, is } => {
                 let path = format!("/api/campaigns/{}", self.campaigns[*campaign]);
@@ -376,17 +427,29 @@ impl<'a> Case<'a> {
         let (customer, outcome) = facts(call, state.version);
         assert_eq!(seen["outcome"], outcome, "{seen}");
         assert_eq!(seen["customer_number"], self.customer(customer), "{seen}");
-        let (status, campaign, method) = match (state.assigned, state.rules.len()) {
+        let rules = &state.rules;
+        let (status, campaign, method) = match (state.assigned, rules.named.len()) {
             (Some(Some(campaign)), _) => ("attributed", Some(campaign), Some("manual")),
             (Some(None), _) => ("unattributed", None, Some("manual")),
             (None, 0) => ("unattributed", None, None),
-            (None, 1) => ("attributed", state.rules.first().copied(), Some("contact")),
+            (None, 1) => ("attributed", rules.named.first().copied(), rules.method),
             (None, _) => ("ambiguous", None, None),
         };
         let attribution = &seen["attribution"];
         assert_eq!(attribution["status"], status, "{seen}");
         assert_eq!(attribution["campaign_id"], self.credit(campaign), "{seen}");
         assert_eq!(attribution["method"], json!(method), "{seen}");
+        let claims = rules
+            .named
+            .union(&rules.losers)
+            .filter(|other| Some(**other) != campaign);
+        let mut claims: Vec<Value> = claims.map(|other| json!(self.campaigns[*other])).collect();
+        let candidates = attribution["candidates"].as_array().unwrap().iter();
+        let mut candidates: Vec<Value> = candidates.map(|other| other["campaign_id"].clone()).collect();
+        for list in [&mut claims, &mut candidates] {
+            list.sort_by_key(ToString::to_string);
+        }
+        assert_eq!(candidates, claims, "{seen}");
         let (converted, source) = match state.converted {
             Some(converted) => (converted, "manual"),
             None => (outcome == "success", "automatic"),
@@ -425,7 +488,7 @@ async fn run(world: &World, number: usize, events: &[Event]) {
         let listed = world.calls(&format!("campaign_id={campaign}")).await.len();
         let expected = model.calls.values().filter(|state| match state.assigned {
             Some(credit) => credit == Some(index),
-            None => state.rules.len() == 1 && state.rules.contains(&index),
+            None => state.rules.named.len() == 1 && state.rules.named.contains(&index),
         });
         assert_eq!(listed, expected.count());
     }

@@ -77,6 +77,8 @@ fn the_domain_knows_no_http_no_aws_no_environment_and_no_clock() {
         "attribution",
         "conversation",
         "lenient",
+        "conversion",
+        "decision",
         "details",
         "delivery",
         "identity",
