@@ -1,5 +1,8 @@
 //! Campaigns change, take and lose what credits calls to them, and rest.
 
+use std::time::Duration;
+
+use local::dynamodb::Fault;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -363,6 +366,12 @@ async fn uploads_at_the_same_time_count_every_contact_once() {
         format!("number\n{}", rows.collect::<String>())
     };
     let files = [file(0), file(100), file(200), file(0)];
+    // All of them have read before any of them writes.
+    let hold = Duration::from_millis(200);
+    world
+        .stack
+        .dynamodb()
+        .inject(move |request| (request.operation == "TransactWriteItems").then_some(Fault::Delayed(hold)));
     let (one, two, three, four) = tokio::join!(
         upload(&world, &a, &files[0]),
         upload(&world, &a, &files[1]),

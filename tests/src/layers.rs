@@ -499,7 +499,7 @@ fn the_three_layers_never_overwrite_each_other() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let world = runtime.block_on(World::new());
     let config = Config {
-        cases: if full_size() { 400 } else { 24 },
+        cases: if full_size() { 150 } else { 24 },
         failure_persistence: None,
         max_shrink_iters: 200,
         ..Config::default()
