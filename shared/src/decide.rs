@@ -154,7 +154,7 @@ impl Decider {
     /// given again is unchanged by then.
     ///
     /// # Errors
-    /// When the store fails; what was decided by then stays.
+    /// Where not one call could be decided about.
     pub async fn assign_all(
         &self,
         call_ids: &[CallId],
@@ -213,13 +213,14 @@ impl Decider {
             });
             outcomes.extend(join_all(decided).await);
         }
-        Ok(outcomes)
+        unless_all_failed(outcomes)
     }
 
     /// Undoes a page of an assignment or a re-attribution.
     ///
     /// # Errors
-    /// Not found where there is no such assignment.
+    /// Not found where there is no such assignment, and as
+    /// [`assign_all`](Self::assign_all).
     pub async fn undo(
         &self,
         assignment_id: &AssignmentId,
@@ -250,7 +251,7 @@ impl Decider {
             outcomes.extend(join_all(undone).await);
         }
         Ok(Page {
-            entries: outcomes,
+            entries: unless_all_failed(outcomes)?,
             next_cursor: page.next_cursor,
         })
     }
@@ -403,6 +404,16 @@ fn outcome(call_id: &CallId, decided: Result<Option<(Head, Head)>, Error>) -> Ou
         result,
         from,
     }
+}
+
+/// What was done; but where nothing could be, that is no answer.
+fn unless_all_failed(outcomes: Vec<Outcome>) -> Result<Vec<Outcome>, Error> {
+    let failed = |outcome: &Outcome| outcome.result == OutcomeResult::Failed;
+    if !outcomes.is_empty() && outcomes.iter().all(failed) {
+        let reason = std::io::Error::other("every single one failed");
+        return Err(Error::unavailable("deciding about calls", reason));
+    }
+    Ok(outcomes)
 }
 
 // ------------------------------------------------------------- pure steps

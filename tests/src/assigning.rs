@@ -257,6 +257,13 @@ async fn calls_that_fail_are_told_of_and_decided_about_later_in_the_same_assignm
         let body = request.body.to_string();
         (writes && unlucky.iter().any(|id| body.contains(id))).then_some(Fault::InternalError)
     });
+    let alone = json!({ "campaign_id": campaign, "call_ids": unlucky });
+    let answer = world.send(Method::POST, "/api/assignments", &alone).await;
+    assert_eq!(
+        answer.error(),
+        (503, "unavailable".to_owned()),
+        "nothing was done"
+    );
     let order = json!({ "campaign_id": campaign, "call_ids": ids });
     let answer = assign(&world, &order).await;
     assert_eq!(
