@@ -7,7 +7,7 @@ use local::sender::SIGNATURE_HEADER;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::support::{World, deliver_many, event, phone_call};
+use crate::support::{World, deliver_many, event, full_size, phone_call};
 
 fn write_units(requests: &[StoreRequest]) -> f64 {
     requests.iter().map(|request| request.write_units).sum()
@@ -180,6 +180,22 @@ async fn one_assignment_costs_at_most_ten_write_units() {
 }
 
 #[tokio::test]
+async fn a_conversion_costs_at_most_seven_write_units() {
+    let world = settled_world().await;
+    let path = "/api/calls/conv_first/conversion";
+    let worth = json!({ "converted": true, "value": { "amount": "120.00", "currency": "USD" } });
+    world.stack.dynamodb().record();
+    world.send(Method::PUT, path, &worth).await.expect(200);
+    let requests = world.stack.dynamodb().recorded();
+    eprintln!(
+        "converted: {} write, {} read units",
+        write_units(&requests),
+        read_units(&requests)
+    );
+    assert!((1.0..=7.0).contains(&write_units(&requests)), "{requests:#?}");
+}
+
+#[tokio::test]
 async fn a_bulk_of_a_hundred_costs_what_a_hundred_assignments_cost() {
     let world = settled_world().await;
     let campaign = world.campaign("Another").await;
@@ -214,7 +230,7 @@ async fn a_contact_costs_at_most_four_write_units() {
     let world = World::new().await;
     let campaign = world.campaign("A").await;
     let path = format!("/api/campaigns/{campaign}/contacts");
-    let count = 990;
+    let count = if full_size() { 10_000 } else { 990 };
     let rows: String = (0..count).map(|index| format!("+1612{index:07}\n")).collect();
     for (what, most) in [("added", 4.0), ("uploaded again", 0.0)] {
         world.stack.dynamodb().record();

@@ -101,16 +101,11 @@ impl CampaignStore {
             let item = code_item(code, &campaign.id);
             writes.push(TransactWriteItem::builder().put(self.new_item(item)?).build());
         }
-        let written = self
-            .client
-            .transact_write_items()
-            .set_transact_items(Some(writes))
-            .send()
-            .await;
-        match written {
-            Ok(_) => Ok(()),
-            Err(error) if transaction::was_lost_to_another(&error) => Err(code_in_use()),
-            Err(error) => Err(transaction::failure("creating a campaign", error)),
+        // Nobody else can have the new id, so what was there first is the code.
+        if self.transact("creating a campaign", writes).await? {
+            Ok(())
+        } else {
+            Err(code_in_use())
         }
     }
 
