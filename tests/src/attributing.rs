@@ -160,6 +160,35 @@ async fn two_people_cannot_give_one_number_to_two_campaigns() {
 }
 
 #[tokio::test]
+async fn an_assignment_counts_in_every_instance_at_once() {
+    let world = World::new().await;
+    let campaign = world.campaign("A").await;
+    let number = "+16125550142";
+    // Held up at the store, so that each needs an instance of its own.
+    let hold = std::time::Duration::from_millis(300);
+    world
+        .stack
+        .dynamodb()
+        .inject(move |_| Some(local::dynamodb::Fault::Delayed(hold)));
+    let eight_calls = async |round: &str| {
+        let ids: Vec<String> = (0..8).map(|index| format!("conv_{round}_{index}")).collect();
+        let deliveries = ids.iter().map(|id| {
+            let body = phone_call(id, "2026-11-20T10:00:00Z", "2026-11-20T10:02:00Z");
+            world.deliver_ok(body.to_string())
+        });
+        futures_util::future::join_all(deliveries).await;
+        ids
+    };
+    eight_calls("before").await;
+    let ever = json!({ "from": "2020-01-01T00:00:00Z" });
+    world.assign(&campaign, number, &ever).await.expect(200);
+    for id in eight_calls("after").await {
+        let attribution = world.call(&id).await["attribution"].clone();
+        assert_eq!(attribution["campaign_id"], json!(campaign), "{id}");
+    }
+}
+
+#[tokio::test]
 async fn decisions_name_who_made_them_last_and_when() {
     let world = World::new().await;
     let campaigns = [world.campaign("A").await, world.campaign("B").await];
