@@ -205,9 +205,18 @@ impl World {
                 self.confide(value.trim_start_matches("Bearer "));
             }
         }
-        if let Ok(json) = serde_json::from_slice(&body) {
+        {
             let mut confided = self.confided.lock().unwrap_or_else(PoisonError::into_inner);
-            confidences("", &json, &mut confided);
+            match serde_json::from_slice(&body) {
+                Ok(json) => confidences("", &json, &mut confided),
+                // Lists of contacts, and what is not understood: any phone number in it.
+                Err(_) => confided.extend(
+                    String::from_utf8_lossy(&body)
+                        .split(|character: char| !character.is_ascii_digit())
+                        .filter(|digits| (10..=15).contains(&digits.len()))
+                        .map(str::to_owned),
+                ),
+            }
         }
         let url = format!("{}{path}", self.stack.url());
         request(&self.client, method, &url, headers, body).await
