@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::call::Call;
@@ -13,7 +14,7 @@ use crate::phone_number::PhoneNumber;
 const MAX_CANDIDATES: usize = 20;
 
 /// The rule that named the campaign.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Method {
     /// The conversation's dynamic variables name it.
@@ -26,8 +27,21 @@ pub enum Method {
     Agent,
 }
 
+impl Method {
+    /// As in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::DynamicVariable => "dynamic_variable",
+            Self::TrackingNumber => "tracking_number",
+            Self::Contact => "contact",
+            Self::Agent => "agent",
+        }
+    }
+}
+
 /// Why a rule named a campaign.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Evidence {
     /// What a dynamic variable says.
@@ -86,7 +100,7 @@ pub enum Attribution {
 }
 
 /// Where a call stands with regard to campaigns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// Credited to one campaign.
@@ -95,6 +109,18 @@ pub enum Status {
     Unattributed,
     /// Several campaigns claim it.
     Ambiguous,
+}
+
+impl Status {
+    /// As in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Attributed => "attributed",
+            Self::Unattributed => "unattributed",
+            Self::Ambiguous => "ambiguous",
+        }
+    }
 }
 
 /// The layer of the rules: what they said when they were asked last.

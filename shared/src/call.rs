@@ -3,6 +3,7 @@
 use std::fmt;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::phone_number::PhoneNumber;
@@ -11,7 +12,7 @@ use crate::phone_number::PhoneNumber;
 ///
 /// 1 to 256 bytes without control characters, since it is a key in the store
 /// and a segment of addresses.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 pub struct CallId(String);
 
@@ -47,7 +48,7 @@ impl fmt::Display for CallId {
 }
 
 /// How the customer was connected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Channel {
     /// A telephone line: Twilio, SIP or Exotel.
@@ -63,7 +64,7 @@ pub enum Channel {
 }
 
 /// Who called whom.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
     /// The customer called.
@@ -73,7 +74,7 @@ pub enum Direction {
 }
 
 /// How the call went, as judged by the provider.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// It reached its goal.
@@ -84,14 +85,62 @@ pub enum Outcome {
     Unknown,
 }
 
+impl Outcome {
+    /// As in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failure => "failure",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl Channel {
+    /// As in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Phone => "phone",
+            Self::Web => "web",
+            Self::Whatsapp => "whatsapp",
+            Self::Sms => "sms",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl Direction {
+    /// As in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+        }
+    }
+}
+
 /// Which way a conversation came in first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ArrivedBy {
     /// A delivery.
     Webhook,
     /// Found by asking the provider.
     Sync,
+}
+
+impl ArrivedBy {
+    /// As in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Webhook => "webhook",
+            Self::Sync => "sync",
+        }
+    }
 }
 
 /// The facts of a call, as the provider tells them in one version.

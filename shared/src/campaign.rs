@@ -3,6 +3,7 @@
 use std::fmt;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::identity::Identity;
@@ -10,8 +11,9 @@ use crate::phone_number::PhoneNumber;
 use crate::time_id;
 
 /// The id of a campaign: `cmp_` and 32 hexadecimal digits.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(extend("pattern" = "^cmp_[0-9a-f]{32}$"))]
 pub struct CampaignId(String);
 
 impl CampaignId {
@@ -53,7 +55,7 @@ impl fmt::Display for CampaignId {
 }
 
 /// Whether a campaign still takes credit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CampaignStatus {
     /// Calls are credited to it.

@@ -1,13 +1,14 @@
 //! Whether a call reached its goal.
 
 use jiff::{SignedDuration, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::call::{Call, Outcome};
 use crate::identity::Identity;
 
 /// Who says whether a call reached its goal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ConversionSource {
     /// The outcome.
@@ -16,8 +17,19 @@ pub enum ConversionSource {
     Manual,
 }
 
+impl ConversionSource {
+    /// As in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Automatic => "automatic",
+            Self::Manual => "manual",
+        }
+    }
+}
+
 /// Whether a call reached its goal, and who says so.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Conversion {
     /// Whether it did.
     pub converted: bool,
@@ -51,7 +63,7 @@ impl Conversion {
 }
 
 /// A conversion as the history tells it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ConversionState {
     /// Whether the call reached its goal.
     pub converted: bool,
@@ -72,7 +84,7 @@ impl From<Conversion> for ConversionState {
 }
 
 /// An amount of money.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Money {
     /// Decimal: up to 12 digits, then up to 4 after a point.
     amount: String,
@@ -97,6 +109,18 @@ impl Money {
             return Err(("currency", "three capital letters, such as USD"));
         }
         Ok(Self { amount, currency })
+    }
+
+    /// The amount, as it was given.
+    #[must_use]
+    pub fn amount(&self) -> &str {
+        &self.amount
+    }
+
+    /// The currency.
+    #[must_use]
+    pub fn currency(&self) -> &str {
+        &self.currency
     }
 }
 

@@ -7,6 +7,7 @@
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::attribution::{Status, attribute};
@@ -16,7 +17,7 @@ use crate::conversion::Money;
 use crate::decision::{Assigned, AssignmentId, Change, Converted, Credit, HistoryEntry};
 use crate::error::Error;
 use crate::identity::Identity;
-use crate::store::calls::{Before, CallFilter, CallStore, CreditFilter, Decided, Head, Member, Written};
+use crate::store::calls::{Before, CallFilter, CallList, CallStore, Decided, Head, Member, Written};
 use crate::store::campaigns::CampaignStore;
 use crate::store::{Page, WRITE_ATTEMPTS, pause_before};
 
@@ -47,7 +48,8 @@ pub enum Target {
 }
 
 /// What a decision about one call came to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "AssignmentOutcome")]
 pub struct Outcome {
     /// The call.
     pub call_id: CallId,
@@ -58,7 +60,7 @@ pub struct Outcome {
 }
 
 /// What became of a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OutcomeResult {
     /// It is as decided.
@@ -74,7 +76,7 @@ pub enum OutcomeResult {
 }
 
 /// A call that a re-attribution moves.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Moved {
     /// The call.
     pub call_id: CallId,
@@ -167,23 +169,23 @@ impl Decider {
             .await
     }
 
-    /// Credits a page of the calls that match a filter.
+    /// Credits a page of a list.
     ///
     /// # Errors
     /// As [`assign_all`](Self::assign_all), and when the cursor is not of this filter.
     pub async fn assign_matching(
         &self,
-        filter: &CallFilter,
+        list: &CallList,
         limit: usize,
         cursor: Option<&str>,
         target: &Target,
         assignment_id: &AssignmentId,
         decision: &Decision,
     ) -> Result<Page<Outcome>, Error> {
-        let page = self.calls.list(filter, limit, cursor).await?;
+        let page = self.calls.list(list, limit, cursor).await?;
         let ids: Vec<CallId> = page.entries.into_iter().map(|record| record.call.id).collect();
         // The list may be a moment old: what does not match any more is left alone.
-        let matches = |head: &Head| filter.credit.matches(&head.credit());
+        let matches = |head: &Head| list.filter.matches(&head.record);
         let entries = self
             .assign_those(&ids, target, assignment_id, decision, matches)
             .await?;
@@ -284,12 +286,12 @@ impl Decider {
         assignment_id: &AssignmentId,
         decision: &Decision,
     ) -> Result<(Reattributed, Option<String>), Error> {
-        let filter = CallFilter {
-            credit: CreditFilter::All,
+        let list = CallList::latest_first(CallFilter {
             from: Some(from),
             to: Some(to),
-        };
-        let page = self.calls.list(&filter, limit, cursor).await?;
+            ..CallFilter::default()
+        });
+        let page = self.calls.list(&list, limit, cursor).await?;
         let mut sum = Reattributed {
             examined: page.entries.len(),
             ..Reattributed::default()

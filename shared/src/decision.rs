@@ -3,6 +3,7 @@
 use std::fmt;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::attribution::{Method, RuleResult, Status};
@@ -14,8 +15,9 @@ use crate::time_id;
 
 /// The id of an assignment: one decision about one call or many, which can be
 /// undone as a whole. `asg_` and 32 hexadecimal digits.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(extend("pattern" = "^asg_[0-9a-f]{32}$"))]
 pub struct AssignmentId(String);
 
 impl AssignmentId {
@@ -97,7 +99,7 @@ pub struct Decisions {
 }
 
 /// Whom a call is credited to, all layers together.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Credit {
     /// Where the call stands.
     pub status: Status,
@@ -108,7 +110,7 @@ pub struct Credit {
 }
 
 /// How a call came to its credit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CreditMethod {
     /// A person decided.
@@ -116,6 +118,17 @@ pub enum CreditMethod {
     /// A rule did.
     #[serde(untagged)]
     Rule(Method),
+}
+
+impl CreditMethod {
+    /// As in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Manual => "manual",
+            Self::Rule(method) => method.as_str(),
+        }
+    }
 }
 
 impl Decisions {
@@ -161,7 +174,7 @@ impl Decisions {
 }
 
 /// A decision as the history of a call tells it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HistoryEntry {
     /// When.
     pub at: Timestamp,
@@ -177,7 +190,7 @@ pub struct HistoryEntry {
 }
 
 /// What a decision changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "action", rename_all = "snake_case")]
 pub enum Change {
     /// Whom the call is credited to.

@@ -1,6 +1,7 @@
 //! What a call's page shows beyond its facts, read from the kept body when
 //! somebody looks.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -18,7 +19,7 @@ pub struct Details<'a> {
 }
 
 /// One turn of a transcript.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Turn<'a> {
     /// `user` or `agent`; what came, where it is neither.
     pub role: Option<String>,

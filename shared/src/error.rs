@@ -61,6 +61,19 @@ impl Error {
         }
     }
 
+    /// The same, of a field within another one.
+    #[must_use]
+    pub fn within(self, outer: &str) -> Self {
+        match self {
+            Self::Invalid { code, field, message } => Self::Invalid {
+                code,
+                field: field.map(|field| format!("{outer}.{field}")),
+                message,
+            },
+            other => other,
+        }
+    }
+
     /// Something out of reach.
     pub fn unavailable(doing: impl Into<String>, source: impl StdError + Send + Sync + 'static) -> Self {
         Self::Unavailable(Failure {

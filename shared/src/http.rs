@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use lambda_http::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use lambda_http::request::RequestContext;
 use lambda_http::{Body, Request, RequestExt};
+use schemars::JsonSchema;
 use serde::de::{DeserializeOwned, Deserializer, Error as _};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -91,72 +92,6 @@ pub fn path_parameter(request: &Request, name: &str) -> Result<String, Error> {
         .ok_or_else(|| Error::unexpected(format!("the route has no parameter {name}")))
 }
 
-/// The query string, taken apart name by name until nothing may be left.
-#[derive(Debug)]
-pub struct Query(Vec<(String, String)>);
-
-impl Query {
-    /// The query string of a request.
-    #[must_use]
-    pub fn of(request: &Request) -> Self {
-        let parameters = request.query_string_parameters();
-        Self(
-            parameters
-                .iter()
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .collect(),
-        )
-    }
-
-    /// The value of a parameter, read by `read`, whose error completes the
-    /// sentence "`name` must be …".
-    ///
-    /// # Errors
-    /// When it is given twice, or can't be read.
-    pub fn take<T>(
-        &mut self,
-        name: &str,
-        read: impl FnOnce(&str) -> Result<T, &'static str>,
-    ) -> Result<Option<T>, Error> {
-        let Some(position) = self.0.iter().position(|(given, _)| given == name) else {
-            return Ok(None);
-        };
-        let (_, value) = self.0.swap_remove(position);
-        if self.0.iter().any(|(given, _)| given == name) {
-            return Err(Error::invalid(name, format!("{name} must be given once only")));
-        }
-        read(&value)
-            .map(Some)
-            .map_err(|must| Error::invalid(name, format!("{name} must be {must}")))
-    }
-
-    /// The page size: 1 to 100, by default 25.
-    ///
-    /// # Errors
-    /// When it is anything else.
-    pub fn take_limit(&mut self) -> Result<usize, Error> {
-        let read = |text: &str| match text.parse() {
-            Ok(limit @ 1..=100) => Ok(limit),
-            _ => Err("a number from 1 to 100"),
-        };
-        Ok(self.take("limit", read)?.unwrap_or(25))
-    }
-
-    /// Refuses whatever nobody took.
-    ///
-    /// # Errors
-    /// Names the first parameter that this route does not know.
-    pub fn finish(self) -> Result<(), Error> {
-        match self.0.into_iter().next() {
-            None => Ok(()),
-            Some((name, _)) => Err(Error::invalid(
-                name.clone(),
-                format!("this route has no parameter {name}: leave it out"),
-            )),
-        }
-    }
-}
-
 /// The JSON body of a request to our own API; unknown fields are refused.
 ///
 /// # Errors
@@ -199,7 +134,8 @@ where
 }
 
 /// An instant in a request, RFC 3339.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema)]
+#[schemars(inline)]
 pub struct Instant(pub Timestamp);
 
 impl<'de> Deserialize<'de> for Instant {
@@ -393,7 +329,28 @@ pub fn told(error: &Error) -> Told<'_> {
     }
 }
 
-/// The body of every error: `{"error":{"code","message","field"?,"request_id"}}`.
+/// The body of every error.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Error")]
+pub struct ErrorAnswer<'a> {
+    error: ErrorView<'a>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(inline)]
+struct ErrorView<'a> {
+    /// What programs match on.
+    code: &'a str,
+    /// For people: how to mend the request.
+    message: &'a str,
+    /// The offending field, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'a str>,
+    /// As in `x-request-id`, and in our logs.
+    request_id: &'a str,
+}
+
+/// The answer that tells of an error.
 #[must_use]
 pub fn error_response(
     status: StatusCode,
@@ -402,11 +359,17 @@ pub fn error_response(
     field: Option<&str>,
     request_id: &str,
 ) -> Response<Body> {
-    let mut error = json!({ "code": code, "message": message, "request_id": request_id });
-    if let Some(field) = field {
-        error["field"] = json!(field);
-    }
-    text_answer(status, "application/json", json!({ "error": error }).to_string())
+    let error = ErrorView {
+        code,
+        message,
+        field,
+        request_id,
+    };
+    text_answer(
+        status,
+        "application/json",
+        json!(ErrorAnswer { error }).to_string(),
+    )
 }
 
 #[cfg(test)]

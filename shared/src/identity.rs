@@ -1,5 +1,6 @@
 //! Who decided something.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The claims that may name somebody, the most telling first: a person's name
@@ -13,7 +14,7 @@ const AUTOMATIC: &str = "automatic";
 /// A person or a script, as the history of decisions names it in `by`.
 ///
 /// Never empty, and never the word for what nobody decided.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Identity(String);
 

@@ -2,7 +2,9 @@
 //!
 //! The domain modules know no HTTP, no AWS, no environment and no clock.
 
+pub mod api;
 pub mod attribution;
+pub mod calendar;
 pub mod call;
 pub mod campaign;
 pub mod conversation;
@@ -17,8 +19,9 @@ pub mod identity;
 pub mod ingest;
 mod lenient;
 pub mod phone_number;
+pub mod query;
+pub mod report;
 pub mod runtime;
 pub mod secrets;
 pub mod store;
 mod time_id;
-pub mod view;

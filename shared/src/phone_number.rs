@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use phonenumber::Mode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The longest thing that is kept as a number; SIP addresses are the longest seen.
@@ -14,7 +15,7 @@ const MAX_BYTES: usize = 256;
 /// Either `+` and 7 to 15 digits, or, where that could not be understood,
 /// exactly what was received: extensions such as `1001`, `anonymous`, SIP
 /// addresses. Never empty, never longer than 256 bytes.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 pub struct PhoneNumber(String);
 

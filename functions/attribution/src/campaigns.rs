@@ -1,15 +1,15 @@
 //! Campaigns, and the numbers and agents that belong to them.
 
-use jiff::Timestamp;
 use lambda_http::http::{Response, StatusCode};
 use lambda_http::{Body, Request};
-use serde::{Deserialize, Serialize};
-use serde_json::json;
+use shared::api::campaigns::{
+    AssignmentRequest, CampaignPage, CampaignView, ChangedCampaign, EndRequest, NewCampaign,
+};
 use shared::campaign::{Asset, Campaign, CampaignId, CampaignStatus, Wanted};
 use shared::error::Error;
-use shared::http::{Context, Instant, Query, given, json_answer, path_parameter, read_json};
-use shared::identity::Identity;
+use shared::http::{Context, Instant, json_answer, path_parameter, read_json};
 use shared::phone_number::PhoneNumber;
+use shared::query::{Paging, Query};
 use shared::store::campaigns::{CampaignChange, CampaignRecord};
 
 use crate::handler::State;
@@ -18,47 +18,16 @@ const MAX_NAME_CHARACTERS: usize = 200;
 const MAX_CODE_BYTES: usize = 128;
 const MAX_AGENT_ID_BYTES: usize = 128;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NewCampaign {
-    #[serde(default)]
-    name: Option<String>,
-    #[serde(default)]
-    code: Option<String>,
-}
-
-/// What is not given stays; a code that is null is taken away.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ChangedCampaign {
-    #[serde(default, deserialize_with = "given")]
-    name: Option<String>,
-    #[serde(default, deserialize_with = "given")]
-    code: Option<Option<String>>,
-    #[serde(default, deserialize_with = "given")]
-    status: Option<CampaignStatus>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AssignmentRequest {
-    #[serde(default)]
-    from: Option<Instant>,
-    #[serde(default)]
-    to: Option<Instant>,
-    #[serde(default, rename = "move")]
-    take_over: bool,
-}
-
 impl State {
     pub async fn list_campaigns(&self, request: &Request) -> Result<Response<Body>, Error> {
         let mut query = Query::of(request);
-        let limit = query.take_limit()?;
-        let cursor = query.take("cursor", |text| Ok(text.to_owned()))?;
+        let Paging { limit, cursor } = query.take()?;
         query.finish()?;
-        let page = self.campaigns.list(limit, cursor.as_deref()).await?;
-        let campaigns: Vec<_> = page.entries.iter().map(CampaignView::new).collect();
-        let answer = json!({ "campaigns": campaigns, "next_cursor": page.next_cursor });
+        let page = self.campaigns.list(limit.get(), cursor.as_deref()).await?;
+        let answer = CampaignPage {
+            campaigns: page.entries.iter().map(CampaignView::new).collect(),
+            next_cursor: page.next_cursor,
+        };
         json_answer(StatusCode::OK, &answer)
     }
 
@@ -154,14 +123,11 @@ impl State {
     /// Ends it now, or removes a wrong entry.
     async fn end(&self, request: &Request, asset: Asset, context: &Context) -> Result<Response<Body>, Error> {
         let mut query = Query::of(request);
-        let wrong = query.take("from", |text| {
-            text.parse::<Timestamp>()
-                .map_err(|_| "the instant at which the entry starts")
-        })?;
+        let EndRequest { from: wrong } = query.take()?;
         query.finish()?;
         let campaign_id = campaign_id(request)?;
         match wrong {
-            Some(from) => self.campaigns.remove(&asset, &campaign_id, from).await?,
+            Some(Instant(from)) => self.campaigns.remove(&asset, &campaign_id, from).await?,
             None => {
                 let (by, now) = (context.caller()?, context.received_at);
                 self.campaigns.end(&asset, &campaign_id, by, now).await?;
@@ -223,72 +189,4 @@ fn campaign_code(text: &str) -> Result<String, Error> {
         return Err(Error::invalid("code", must));
     }
     Ok(text.to_owned())
-}
-
-/// A campaign as the API shows it.
-#[derive(Serialize)]
-struct CampaignView<'a> {
-    id: &'a CampaignId,
-    name: &'a str,
-    code: Option<&'a str>,
-    status: CampaignStatus,
-    created_at: Timestamp,
-    created_by: &'a Identity,
-    updated_at: Timestamp,
-    updated_by: &'a Identity,
-    numbers: Vec<AssignmentView<'a>>,
-    agents: Vec<AssignmentView<'a>>,
-    contact_count: u64,
-}
-
-#[derive(Serialize)]
-struct AssignmentView<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    number: Option<&'a PhoneNumber>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    agent_id: Option<&'a str>,
-    from: Timestamp,
-    to: Option<Timestamp>,
-    by: &'a Identity,
-    at: Timestamp,
-}
-
-impl<'a> CampaignView<'a> {
-    fn new(record: &'a CampaignRecord) -> Self {
-        let campaign = &record.campaign;
-        let (mut numbers, mut agents) = (Vec::new(), Vec::new());
-        for (asset, assignment) in &record.assignments {
-            let view = AssignmentView {
-                number: None,
-                agent_id: None,
-                from: assignment.from,
-                to: assignment.to,
-                by: &assignment.by,
-                at: assignment.at,
-            };
-            match asset {
-                Asset::Number(number) => numbers.push(AssignmentView {
-                    number: Some(number),
-                    ..view
-                }),
-                Asset::Agent(agent_id) => agents.push(AssignmentView {
-                    agent_id: Some(agent_id),
-                    ..view
-                }),
-            }
-        }
-        Self {
-            id: &campaign.id,
-            name: &campaign.name,
-            code: campaign.code.as_deref(),
-            status: campaign.status,
-            created_at: campaign.created_at,
-            created_by: &campaign.created_by,
-            updated_at: campaign.updated_at,
-            updated_by: &campaign.updated_by,
-            numbers,
-            agents,
-            contact_count: record.contact_count,
-        }
-    }
 }

@@ -3,17 +3,18 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
 use lambda_http::http::{Response, StatusCode, header};
 use lambda_http::{Body, Request};
-use serde::{Deserialize, Serialize};
-use serde_json::json;
+use shared::api::campaigns::{
+    ContactPage, ContactRow, ContactView, ContactsAdded, ContactsRemoved, NewContacts, RowError,
+};
+use shared::calendar::{Moment, Zone};
 use shared::campaign::{CampaignId, Contact};
 use shared::error::Error;
-use shared::http::{Context, Query, json_answer, path_parameter, read_json};
+use shared::http::{Context, json_answer, path_parameter, read_json};
 use shared::identity::Identity;
 use shared::phone_number::{Country, PhoneNumber};
+use shared::query::{Paging, Query};
 
 use crate::campaigns::{campaign_id, no_number};
 use crate::handler::State;
@@ -24,31 +25,6 @@ const MAX_ROWS: usize = 10_000;
 const MAX_REMOVED: usize = 10_000;
 /// Bad rows that are told of; more are only counted by their absence.
 const MAX_ERRORS: usize = 1000;
-
-/// One row of an upload, as it was given.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Row {
-    number: String,
-    #[serde(default)]
-    from: Option<String>,
-    #[serde(default)]
-    to: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NewContacts {
-    contacts: Vec<Row>,
-}
-
-/// A row that was not taken, and why.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-struct RowError {
-    /// The line of a file, counted from 1; or the place in the list, likewise.
-    row: u64,
-    reason: String,
-}
 
 /// A row that can be taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,15 +37,16 @@ struct Span {
 impl State {
     pub async fn list_contacts(&self, request: &Request) -> Result<Response<Body>, Error> {
         let mut query = Query::of(request);
-        let limit = query.take_limit()?;
-        let cursor = query.take("cursor", |text| Ok(text.to_owned()))?;
+        let Paging { limit, cursor } = query.take()?;
         query.finish()?;
         let page = self
             .campaigns
-            .contacts(&campaign_id(request)?, limit, cursor.as_deref())
+            .contacts(&campaign_id(request)?, limit.get(), cursor.as_deref())
             .await?;
-        let contacts: Vec<_> = page.entries.iter().map(ContactView::new).collect();
-        let answer = json!({ "contacts": contacts, "next_cursor": page.next_cursor });
+        let answer = ContactPage {
+            contacts: page.entries.iter().map(ContactView::new).collect(),
+            next_cursor: page.next_cursor,
+        };
         json_answer(StatusCode::OK, &answer)
     }
 
@@ -105,13 +82,13 @@ impl State {
         let added = self.campaigns.add_contacts(&campaign_id, &contacts).await?;
         let failed = errors.len();
         errors.truncate(MAX_ERRORS);
-        let answer = json!({
-            "added": added.added,
-            "updated": added.updated,
-            "unchanged": added.unchanged + repeated,
-            "failed": failed,
-            "errors": errors,
-        });
+        let answer = ContactsAdded {
+            added: added.added,
+            updated: added.updated,
+            unchanged: added.unchanged + repeated,
+            failed,
+            errors,
+        };
         json_answer(StatusCode::OK, &answer)
     }
 
@@ -132,10 +109,7 @@ impl State {
         let numbers: Vec<PhoneNumber> = page.entries.into_iter().map(|contact| contact.number).collect();
         let removed = self.campaigns.remove_contacts(&campaign_id, &numbers).await?;
         let remaining = self.campaigns.get(&campaign_id).await?.contact_count;
-        json_answer(
-            StatusCode::OK,
-            &json!({ "removed": removed, "remaining": remaining }),
-        )
+        json_answer(StatusCode::OK, &ContactsRemoved { removed, remaining })
     }
 
     fn contact_number(&self, request: &Request) -> Result<PhoneNumber, Error> {
@@ -162,7 +136,7 @@ fn is_csv(request: &Request) -> bool {
         .is_some_and(|essence| essence.trim().eq_ignore_ascii_case("text/csv"))
 }
 
-type Rows = Vec<(u64, Result<Row, String>)>;
+type Rows = Vec<(u64, Result<ContactRow, String>)>;
 
 /// The rows of a file with their lines: comma or semicolon, quoted or not, with
 /// or without a byte-order mark.
@@ -217,7 +191,7 @@ fn read_csv(bytes: &[u8]) -> Result<Rows, Error> {
         let row = if record.len() > names.len() {
             Err(format!("{} cells, but {} columns", record.len(), names.len()))
         } else {
-            Ok(Row {
+            Ok(ContactRow {
                 number: cell(Some(number)).unwrap_or_default(),
                 from: cell(from),
                 to: cell(to),
@@ -289,8 +263,10 @@ fn read_rows(rows: Rows, country: Option<Country>) -> (Vec<Span>, usize, Vec<Row
     (spans, repeated, errors)
 }
 
-fn read_row(row: Row, country: Option<Country>) -> Result<Span, String> {
-    let number = PhoneNumber::parse(&row.number, country).filter(PhoneNumber::can_be_called);
+fn read_row(row: ContactRow, country: Option<Country>) -> Result<Span, String> {
+    // An export marks numbers as text by an apostrophe.
+    let written = row.number.strip_prefix('\'').unwrap_or(&row.number);
+    let number = PhoneNumber::parse(written, country).filter(PhoneNumber::can_be_called);
     let number = number.ok_or_else(|| match country {
         Some(_) => format!("number: {:?} is no phone number", row.number),
         None => format!(
@@ -312,36 +288,9 @@ fn read_row(row: Row, country: Option<Country>) -> Result<Span, String> {
 
 /// An instant, or a date: its beginning in UTC.
 fn instant(field: &str, text: &str) -> Result<Timestamp, String> {
-    let date = || {
-        let date: Date = text.parse().ok()?;
-        Some(date.to_zoned(TimeZone::UTC).ok()?.timestamp())
-    };
-    text.parse()
-        .ok()
-        .or_else(date)
-        .ok_or_else(|| format!("{field}: {text:?} is no instant such as 2026-11-01T00:00:00Z, nor a date"))
-}
-
-/// A contact as the API shows it.
-#[derive(Serialize)]
-struct ContactView<'a> {
-    number: &'a PhoneNumber,
-    from: Option<Timestamp>,
-    to: Option<Timestamp>,
-    by: &'a Identity,
-    at: Timestamp,
-}
-
-impl<'a> ContactView<'a> {
-    fn new(contact: &'a Contact) -> Self {
-        Self {
-            number: &contact.number,
-            from: contact.from,
-            to: contact.to,
-            by: &contact.by,
-            at: contact.at,
-        }
-    }
+    Moment::try_from(text.to_owned())
+        .and_then(|moment| moment.instant(&Zone::default()))
+        .map_err(|expected| format!("{field}: {text:?}: {expected}"))
 }
 
 #[cfg(test)]

@@ -3,19 +3,21 @@
 use jiff::Timestamp;
 use lambda_http::http::{Response, StatusCode};
 use lambda_http::{Body, Request};
-use serde::{Deserialize, Serialize};
-use serde_json::json;
-use shared::attribution::Status;
+use shared::api::calls::{CallView, all_campaigns_of, window};
+use shared::api::decisions::{
+    AssignCall, AssignCalls, ConvertCall, DecidedCall, MoneyRequest, Outcomes, ReattributeRequest,
+    ReattributedView, UndoRequest,
+};
 use shared::call::CallId;
 use shared::campaign::CampaignId;
 use shared::conversion::Money;
-use shared::decide::{Decision, Moved, Outcome, OutcomeResult, Target};
+use shared::decide::{Decision, Outcome, OutcomeResult, Target};
 use shared::decision::AssignmentId;
 use shared::error::Error;
-use shared::http::{Context, Instant, Query, given, json_answer, path_parameter, read_json};
-use shared::store::calls::{CallFilter, CreditFilter, Head};
+use shared::http::{Context, json_answer, path_parameter, read_json};
+use shared::query::Query;
+use shared::store::calls::{CallList, Head};
 use shared::store::cursor;
-use shared::view::{CallView, all_campaigns_of};
 
 use crate::handler::State;
 
@@ -24,90 +26,6 @@ const MAX_CALL_IDS: usize = 100;
 /// Calls that one request finds by a filter or a window.
 const MAX_MATCHES: usize = 500;
 const MAX_REASON_CHARACTERS: usize = 500;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AssignCall {
-    #[serde(default, deserialize_with = "given")]
-    campaign_id: Option<Option<String>>,
-    #[serde(default)]
-    reason: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ConvertCall {
-    converted: bool,
-    #[serde(default)]
-    value: Option<MoneyRequest>,
-    #[serde(default)]
-    reason: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct MoneyRequest {
-    amount: String,
-    currency: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AssignCalls {
-    #[serde(default, deserialize_with = "given")]
-    campaign_id: Option<Option<String>>,
-    #[serde(default)]
-    call_ids: Option<Vec<String>>,
-    #[serde(default)]
-    filter: Option<FilterRequest>,
-    /// Of an assignment that is to go on, with calls that failed before.
-    #[serde(default)]
-    assignment_id: Option<String>,
-    #[serde(default)]
-    dry_run: bool,
-    #[serde(default)]
-    reason: Option<String>,
-    #[serde(default)]
-    cursor: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FilterRequest {
-    #[serde(default)]
-    campaign_id: Option<String>,
-    #[serde(default)]
-    attribution: Option<Status>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-struct UndoRequest {
-    #[serde(default)]
-    dry_run: bool,
-    #[serde(default)]
-    reason: Option<String>,
-    #[serde(default)]
-    cursor: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ReattributeRequest {
-    from: Instant,
-    to: Instant,
-    #[serde(default = "first_a_rehearsal")]
-    dry_run: bool,
-    #[serde(default)]
-    reason: Option<String>,
-    #[serde(default)]
-    cursor: Option<String>,
-}
-
-/// What changes much says first what it would change.
-pub fn first_a_rehearsal() -> bool {
-    true
-}
 
 impl State {
     pub async fn assign_call(&self, request: &Request, context: &Context) -> Result<Response<Body>, Error> {
@@ -208,12 +126,13 @@ impl State {
             )),
             (None, Some(filter), cursor) => {
                 let target = Target::Campaign(self.campaign(campaign_id).await?);
-                let filter = CallFilter::of(read_filter(filter)?);
-                let list = format!("assignment {target:?} {} {dry_run}", filter.name());
+                let filter = filter.into_filter(self.country);
+                let calls = CallList::latest_first(filter.map_err(|error| error.within("filter"))?);
+                let list = format!("assignment {target:?} {} {dry_run}", calls.name());
                 let (id, cursor) = resumed(&list, cursor.as_deref(), decision.at)?;
                 let page = self
                     .decider
-                    .assign_matching(&filter, MAX_MATCHES, cursor.as_deref(), &target, &id, &decision)
+                    .assign_matching(&calls, MAX_MATCHES, cursor.as_deref(), &target, &id, &decision)
                     .await?;
                 let next = page.next_cursor.map(|next| suspended(&list, &id, &next));
                 outcomes_answer((!dry_run).then_some(&id), &page.entries, next)
@@ -251,15 +170,14 @@ impl State {
     pub async fn reattribute(&self, request: &Request, context: &Context) -> Result<Response<Body>, Error> {
         Query::of(request).finish()?;
         let ReattributeRequest {
-            from: Instant(from),
-            to: Instant(to),
+            from,
+            to,
+            tz,
             dry_run,
             reason,
             cursor,
         } = read_json(request)?;
-        if to <= from {
-            return Err(Error::invalid("to", "to must be later than from"));
-        }
+        let (from, to) = window(from, to, &tz.unwrap_or_default())?;
         let decision = decision(context, reason, dry_run)?;
         let list = format!("reattribution {from} {to} {dry_run}");
         let (id, cursor) = resumed(&list, cursor.as_deref(), decision.at)?;
@@ -307,24 +225,6 @@ impl State {
     }
 }
 
-/// A call after a decision; the assignment, where one was made, can be undone.
-#[derive(Serialize)]
-struct DecidedCall<'a> {
-    #[serde(flatten)]
-    call: CallView<'a>,
-    assignment_id: Option<&'a AssignmentId>,
-}
-
-#[derive(Serialize)]
-struct ReattributedView<'a> {
-    reattribution_id: Option<&'a AssignmentId>,
-    examined: usize,
-    moved: &'a [Moved],
-    manual_skipped: usize,
-    failed: &'a [CallId],
-    next_cursor: Option<String>,
-}
-
 fn decision(context: &Context, reason: Option<String>, dry_run: bool) -> Result<Decision, Error> {
     let fits = |reason: &String| {
         reason.chars().count() <= MAX_REASON_CHARACTERS && !reason.chars().any(char::is_control)
@@ -360,20 +260,6 @@ fn read_call_ids(ids: Vec<String>) -> Result<Vec<CallId>, Error> {
     ids.collect()
 }
 
-fn read_filter(filter: FilterRequest) -> Result<CreditFilter, Error> {
-    let campaign = filter.campaign_id.map(CampaignId::try_from).transpose();
-    let campaign = campaign.map_err(|must| Error::invalid("filter.campaign_id", must))?;
-    match (campaign, filter.attribution) {
-        (None, None) => Ok(CreditFilter::All),
-        (None, Some(status)) => Ok(CreditFilter::Status(status)),
-        (Some(campaign), None | Some(Status::Attributed)) => Ok(CreditFilter::Campaign(campaign)),
-        (Some(_), Some(Status::Unattributed | Status::Ambiguous)) => Err(Error::invalid(
-            "filter.attribution",
-            "a call without one campaign is not a campaign's: leave out campaign_id",
-        )),
-    }
-}
-
 /// What a cursor goes on with: the assignment that was begun, and the place in
 /// the list; without a cursor a new one, from the start.
 fn resumed(
@@ -399,18 +285,5 @@ fn outcomes_answer(
     outcomes: &[Outcome],
     next_cursor: Option<String>,
 ) -> Result<Response<Body>, Error> {
-    let count = |result| outcomes.iter().filter(|outcome| outcome.result == result).count();
-    let answer = json!({
-        "assignment_id": id,
-        "counts": {
-            "assigned": count(OutcomeResult::Assigned),
-            "unchanged": count(OutcomeResult::Unchanged),
-            "not_found": count(OutcomeResult::NotFound),
-            "changed_since": count(OutcomeResult::ChangedSince),
-            "failed": count(OutcomeResult::Failed),
-        },
-        "outcomes": outcomes,
-        "next_cursor": next_cursor,
-    });
-    json_answer(StatusCode::OK, &answer)
+    json_answer(StatusCode::OK, &Outcomes::new(id, outcomes, next_cursor))
 }

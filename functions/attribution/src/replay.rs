@@ -2,25 +2,18 @@
 
 use lambda_http::http::{Response, StatusCode};
 use lambda_http::{Body, Request};
-use serde::{Deserialize, Serialize};
+use shared::api::calls::{CallView, all_campaigns_of};
+use shared::api::deliveries::{ReplayRequest, ReplayView};
 use shared::call::{ArrivedBy, CallId};
 use shared::delivery::{Event, Unparsed, VerifiedDelivery};
 use shared::error::Error;
-use shared::http::{Context, Query, json_answer, path_parameter, read_json};
+use shared::http::{Context, json_answer, path_parameter, read_json};
 use shared::ingest::Arrival;
+use shared::query::Query;
 use shared::store::calls::{Head, Version};
 use shared::store::deliveries::{Delivery, DeliveryId, DeliveryResult, KeptBody};
-use shared::view::{CallView, all_campaigns_of};
 
-use crate::decisions::first_a_rehearsal;
 use crate::handler::State;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ReplayRequest {
-    #[serde(default = "first_a_rehearsal")]
-    dry_run: bool,
-}
 
 /// What a body comes to.
 struct Replayed {
@@ -52,12 +45,6 @@ impl State {
         let named = [&replayed.before, &replayed.after];
         let named = named.into_iter().flatten().flat_map(all_campaigns_of);
         let names = self.campaigns.names(named).await?;
-        let view = |head: &'_ Option<Head>| {
-            head.as_ref()
-                .map(|head| CallView::with_evidence(head, &names))
-                .map(serde_json::to_value)
-        };
-        let written = |error| Error::internal("writing an answer as JSON", error);
         let answer = ReplayView {
             delivery_id: &delivery.id,
             dry_run,
@@ -65,8 +52,8 @@ impl State {
             reason: replayed.reason.as_deref(),
             kind: replayed.kind.as_deref(),
             conversation_id: replayed.conversation_id.as_ref(),
-            before: view(&replayed.before).transpose().map_err(written)?,
-            after: view(&replayed.after).transpose().map_err(written)?,
+            before: (replayed.before.as_ref()).map(|head| CallView::with_evidence(head, &names)),
+            after: (replayed.after.as_ref()).map(|head| CallView::with_evidence(head, &names)),
         };
         json_answer(StatusCode::OK, &answer)
     }
@@ -174,18 +161,4 @@ impl State {
         };
         self.deliveries.put(&entry).await
     }
-}
-
-#[derive(Serialize)]
-struct ReplayView<'a> {
-    delivery_id: &'a DeliveryId,
-    dry_run: bool,
-    result: DeliveryResult,
-    reason: Option<&'a str>,
-    kind: Option<&'a str>,
-    conversation_id: Option<&'a CallId>,
-    /// The call as it was; null where there was none.
-    before: Option<serde_json::Value>,
-    /// The call as it is, or would be.
-    after: Option<serde_json::Value>,
 }

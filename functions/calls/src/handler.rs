@@ -1,57 +1,72 @@
-//! The routes that read calls and the delivery log.
+//! The routes that read calls, reports and the delivery log.
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use lambda_http::http::{HeaderMap, Response, StatusCode};
 use lambda_http::{Body, Request};
-use serde_json::json;
-use shared::attribution::Status;
+use shared::api::calls::{
+    CallFilterRequest, CallPage, CallView, CampaignNames, DetailedCall, SortRequest, TranscriptPage,
+    all_campaigns_of, campaigns_of,
+};
+use shared::api::document;
 use shared::call::CallId;
-use shared::campaign::CampaignId;
 use shared::details::Details;
 use shared::error::Error;
-use shared::http::{Context, Query, json_answer, large_answer, large_json_answer, path_parameter};
-use shared::runtime::{aws, setting};
-use shared::store::calls::{CallFilter, CallStore, CreditFilter, Head};
+use shared::http::{Context, json_answer, large_answer, large_json_answer, path_parameter};
+use shared::phone_number::Country;
+use shared::query::{Paging, Query};
+use shared::report::Reporter;
+use shared::runtime::{aws, default_country, setting};
+use shared::store::calls::{CallList, CallRecord, CallStore, Head};
 use shared::store::campaigns::CampaignStore;
 use shared::store::cursor;
-use shared::store::deliveries::{DeliveryId, DeliveryStore, KeptBody};
-use shared::view::{CallView, all_campaigns_of, campaigns_of};
+use shared::store::deliveries::DeliveryStore;
 
-use crate::render;
-
-const NO_BODY: Error = Error::NotFound {
+/// What is said of a body that can't be shown.
+pub const NO_BODY: Error = Error::NotFound {
     message: "the body is not kept, or is still on its way",
 };
 
 /// All that outlives a request.
 pub struct State {
-    calls: CallStore,
-    campaigns: CampaignStore,
-    deliveries: DeliveryStore,
+    pub calls: CallStore,
+    pub campaigns: CampaignStore,
+    pub deliveries: DeliveryStore,
+    pub reporter: Reporter,
+    pub country: Option<Country>,
 }
 
 impl State {
     pub async fn from_environment() -> Result<Self, lambda_http::Error> {
         let dynamodb = aws_sdk_dynamodb::Client::new(&aws().await);
+        let calls = CallStore::new(dynamodb.clone(), setting("CALLS_TABLE")?);
         Ok(Self {
-            calls: CallStore::new(dynamodb.clone(), setting("CALLS_TABLE")?),
+            reporter: Reporter::new(calls.clone()),
+            calls,
             campaigns: CampaignStore::new(dynamodb.clone(), setting("CAMPAIGNS_TABLE")?),
             deliveries: DeliveryStore::new(dynamodb, setting("DELIVERIES_TABLE")?),
+            country: default_country(),
         })
     }
 }
 
 /// Answers one request.
 pub async fn handle(state: Arc<State>, request: Request, context: Context) -> Result<Response<Body>, Error> {
+    if context.route == document::ROUTE {
+        Query::of(&request).finish()?;
+        let answer = large_json_answer(request.headers(), document::document())?;
+        return answer.ok_or_else(needs_compression);
+    }
     context.caller()?;
     let now = context.received_at;
     match context.route.as_str() {
         "GET /api/calls" => state.list_calls(&request).await,
+        "GET /api/calls/export" => state.export_calls(&request).await,
         "GET /api/calls/{id}" => state.read_call(&request).await,
         "GET /api/calls/{id}/raw" => state.read_raw_call(&request).await,
         "GET /api/calls/{id}/transcript" => state.read_transcript(&request).await,
+        "GET /api/reports/summary" => state.summary(&request, now).await,
+        "GET /api/reports/timeseries" => state.timeseries(&request, now).await,
         "GET /api/deliveries" => state.list_deliveries(&request, now).await,
         "GET /api/deliveries/{id}" => state.read_delivery(&request, now).await,
         "GET /api/deliveries/{id}/raw" => state.read_raw_delivery(&request, now).await,
@@ -62,41 +77,32 @@ pub async fn handle(state: Arc<State>, request: Request, context: Context) -> Re
 impl State {
     async fn list_calls(&self, request: &Request) -> Result<Response<Body>, Error> {
         let mut query = Query::of(request);
-        let campaign = query.take("campaign_id", |text| {
-            CampaignId::try_from(text.to_owned()).map_err(|_| "the id of a campaign")
-        })?;
-        let status = query.take("attribution", |text| match text {
-            "attributed" => Ok(Status::Attributed),
-            "unattributed" => Ok(Status::Unattributed),
-            "ambiguous" => Ok(Status::Ambiguous),
-            _ => Err("attributed, unattributed or ambiguous"),
-        })?;
-        let limit = query.take_limit()?;
-        let cursor = query.take("cursor", |text| Ok(text.to_owned()))?;
+        let list = self.call_list(&mut query)?;
+        let Paging { limit, cursor } = query.take()?;
         query.finish()?;
-        let credit = match (campaign, status) {
-            (None, None) => CreditFilter::All,
-            (None, Some(status)) => CreditFilter::Status(status),
-            (Some(campaign), None | Some(Status::Attributed)) => CreditFilter::Campaign(campaign),
-            // A call without one campaign is not a campaign's: one empty page, and no cursor ever.
-            (Some(_), Some(Status::Unattributed | Status::Ambiguous)) if cursor.is_some() => {
-                return Err(cursor::invalid());
-            }
-            (Some(_), Some(Status::Unattributed | Status::Ambiguous)) => {
-                return json_answer(StatusCode::OK, &json!({ "calls": [], "next_cursor": null }));
-            }
+        let page = self.calls.list(&list, limit.get(), cursor.as_deref()).await?;
+        let names = self.names_of(&page.entries).await?;
+        let calls = page.entries.iter().map(|record| CallView::new(record, &names));
+        let answer = CallPage {
+            calls: calls.collect(),
+            next_cursor: page.next_cursor,
         };
-        let filter = CallFilter::of(credit);
-        let page = self.calls.list(&filter, limit, cursor.as_deref()).await?;
-        let named = page.entries.iter().filter_map(campaigns_of);
-        let names = self.campaigns.names(named).await?;
-        let calls: Vec<_> = page
-            .entries
-            .iter()
-            .map(|record| CallView::new(record, &names))
-            .collect();
-        let answer = json!({ "calls": calls, "next_cursor": page.next_cursor });
         json_answer(StatusCode::OK, &answer)
+    }
+
+    /// The list that the parameters of a request name.
+    pub fn call_list(&self, query: &mut Query) -> Result<CallList, Error> {
+        let filter: CallFilterRequest = query.take()?;
+        let SortRequest { sort, order } = query.take()?;
+        let filter = filter.into_filter(self.country)?;
+        Ok(CallList { filter, sort, order })
+    }
+
+    /// The names of the campaigns that calls are credited to.
+    pub async fn names_of(&self, records: &[CallRecord]) -> Result<CampaignNames, Error> {
+        self.campaigns
+            .names(records.iter().filter_map(campaigns_of))
+            .await
     }
 
     async fn read_call(&self, request: &Request) -> Result<Response<Body>, Error> {
@@ -112,7 +118,7 @@ impl State {
         let body = body.unwrap_or_default();
         let details = Details::read(&body);
         for with_transcript in [true, false] {
-            let call = render::DetailedCall::new(&head, &names, &history, &details, with_transcript);
+            let call = DetailedCall::new(&head, &names, &history, &details, with_transcript);
             if let Some(answer) = large_json_answer(request.headers(), &call)? {
                 return Ok(answer);
             }
@@ -132,8 +138,7 @@ impl State {
 
     async fn read_transcript(&self, request: &Request) -> Result<Response<Body>, Error> {
         let mut query = Query::of(request);
-        let limit = query.take_limit()?;
-        let cursor = query.take("cursor", |text| Ok(text.to_owned()))?;
+        let Paging { limit, cursor } = query.take()?;
         query.finish()?;
         let head = self.head(request).await?;
         // A newer version has another transcript, in which the position means another turn.
@@ -150,10 +155,10 @@ impl State {
             .await?;
         let body = body.unwrap_or_default();
         let transcript = Details::read(&body).transcript;
-        let turns: Vec<_> = transcript.iter().skip(skipped).take(limit).collect();
+        let turns: Vec<_> = transcript.iter().skip(skipped).take(limit.get()).collect();
         let end = skipped + turns.len();
         let next_cursor = (end < transcript.len()).then(|| cursor::encode(&list, &end.to_string()));
-        let answer = render::TranscriptPage { turns, next_cursor };
+        let answer = TranscriptPage { turns, next_cursor };
         large_json_answer(request.headers(), &answer)?.ok_or_else(needs_compression)
     }
 
@@ -164,45 +169,10 @@ impl State {
         let id = CallId::try_from(path_parameter(request, "id")?).map_err(|_| missing())?;
         self.calls.head(&id).await?.ok_or_else(missing)
     }
-
-    async fn list_deliveries(&self, request: &Request, now: Timestamp) -> Result<Response<Body>, Error> {
-        let mut query = Query::of(request);
-        let limit = query.take_limit()?;
-        let cursor = query.take("cursor", |text| Ok(text.to_owned()))?;
-        query.finish()?;
-        let page = self.deliveries.list(limit, cursor.as_deref(), now).await?;
-        let deliveries: Vec<_> = page.entries.iter().map(render::Delivery::new).collect();
-        let answer = json!({ "deliveries": deliveries, "next_cursor": page.next_cursor });
-        json_answer(StatusCode::OK, &answer)
-    }
-
-    async fn read_delivery(&self, request: &Request, now: Timestamp) -> Result<Response<Body>, Error> {
-        Query::of(request).finish()?;
-        let delivery = self.deliveries.get(&delivery_id(request)?, now).await?;
-        json_answer(StatusCode::OK, &render::Delivery::new(&delivery))
-    }
-
-    async fn read_raw_delivery(&self, request: &Request, now: Timestamp) -> Result<Response<Body>, Error> {
-        Query::of(request).finish()?;
-        let delivery = self.deliveries.get(&delivery_id(request)?, now).await?;
-        let body = match (delivery.kept_body, &delivery.conversation_id) {
-            (KeptBody::InLog, _) => Some(self.deliveries.body(&delivery).await?),
-            (KeptBody::WithCall, Some(id)) => self.calls.body(id, &delivery.body_sha256).await?,
-            (KeptBody::WithCall, None) | (KeptBody::No, _) => None,
-        };
-        raw_answer(request.headers(), body.ok_or(NO_BODY)?)
-    }
-}
-
-/// An id that is none is the id of nothing.
-fn delivery_id(request: &Request) -> Result<DeliveryId, Error> {
-    DeliveryId::try_from(path_parameter(request, "id")?).map_err(|_| Error::NotFound {
-        message: "there is no such delivery: check the id",
-    })
 }
 
 /// A body byte for byte; what is no text is not said to be JSON.
-fn raw_answer(headers: &HeaderMap, body: Vec<u8>) -> Result<Response<Body>, Error> {
+pub fn raw_answer(headers: &HeaderMap, body: Vec<u8>) -> Result<Response<Body>, Error> {
     // Text loses a byte-order mark on its way through the frame around the function.
     let content_type = match std::str::from_utf8(&body) {
         Ok(text) if !text.starts_with('\u{feff}') => "application/json",
@@ -211,7 +181,7 @@ fn raw_answer(headers: &HeaderMap, body: Vec<u8>) -> Result<Response<Body>, Erro
     large_answer(headers, content_type, body)?.ok_or_else(needs_compression)
 }
 
-fn needs_compression() -> Error {
+pub fn needs_compression() -> Error {
     Error::Invalid {
         code: "compression_needed",
         field: None,

@@ -1,7 +1,9 @@
-//! Reads calls and the delivery log.
+//! Reads calls, reports and the delivery log.
 
+mod deliveries;
+mod export;
 mod handler;
-mod render;
+mod reports;
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_http::Error> {

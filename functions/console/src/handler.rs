@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use lambda_http::http::{HeaderValue, Method, Response, StatusCode, header};
 use lambda_http::{Body, Request};
+use serde::Deserialize;
 use shared::error::Error;
-use shared::http::{Context, Query, path_parameter};
+use shared::http::{Context, path_parameter};
+use shared::query::Query;
 use shared::runtime::{aws, log_failure};
 use url::form_urlencoded;
 
@@ -20,6 +22,19 @@ use crate::sign_in::{self, PendingSignIn};
 pub struct State {
     provider: Provider,
     sessions: Sessions,
+}
+
+#[derive(Deserialize)]
+struct SignInRequest {
+    /// Where to go afterwards.
+    return_to: Option<String>,
+}
+
+/// <https://www.rfc-editor.org/rfc/rfc6749#section-4.1.2>
+#[derive(Deserialize)]
+struct CallbackRequest {
+    state: Option<String>,
+    code: Option<String>,
 }
 
 impl State {
@@ -76,12 +91,16 @@ impl State {
         origin: &Origin,
     ) -> Result<Response<Body>, Error> {
         let mut query = Query::of(request);
-        let return_to = query.take("return_to", |text| {
-            origin.own_path(text).ok_or("a path of this site, such as /")
-        })?;
+        let SignInRequest { return_to } = query.take()?;
         query.finish()?;
+        let own_path = |text: String| {
+            let must = "return_to must be a path of this site, such as /";
+            origin
+                .own_path(&text)
+                .ok_or_else(|| Error::invalid("return_to", must))
+        };
         let now = context.received_at;
-        let return_to = return_to.unwrap_or_else(|| "/".to_owned());
+        let return_to = return_to.map_or_else(|| Ok("/".to_owned()), own_path)?;
         let (url, pending) = sign_in::begin(&self.provider, origin, return_to, now).await?;
         let cookie = self.sessions.seal(now).await?.set_cookie(&pending, now)?;
         see_other(url.as_str(), [cookie])
@@ -94,9 +113,7 @@ impl State {
         origin: &Origin,
     ) -> Result<Response<Body>, Error> {
         // Providers may send more than we ask for, so nothing is refused here.
-        let mut query = Query::of(request);
-        let state = query.take("state", |text| Ok(text.to_owned()))?;
-        let code = query.take("code", |text| Ok(text.to_owned()))?;
+        let CallbackRequest { state, code } = Query::of(request).take()?;
         let now = context.received_at;
         let seal = self.sessions.seal(now).await?;
         let pending: Option<PendingSignIn> = seal.open(request.headers(), now);

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use lambda_http::http::{Method, Response, StatusCode};
 use lambda_http::{Body, Request};
-use serde::Serialize;
 use sha2::{Digest, Sha256};
-use shared::call::{ArrivedBy, CallId};
+use shared::api::deliveries::{Accepted, WebhookStatus};
+use shared::call::ArrivedBy;
 use shared::delivery::{Event, Unparsed, VerifiedDelivery};
 use shared::error::Error;
-use shared::http::{Context, json_answer, text_answer};
+use shared::http::{Context, json_answer};
 use shared::ingest::{Arrival, Ingest, Taken};
 use shared::phone_number::Country;
 use shared::runtime::{aws, default_country, setting};
@@ -30,7 +30,13 @@ use crate::refusals::{Refusal, RefusalLimiter, Standing, seconds_left_in_minute}
 const DEADLINE: Duration = Duration::from_secs(15);
 
 /// The answer to `GET`.
-const ACTIVE: &str = r#"{"success":true,"message":"ElevenLabs webhook endpoint is active","endpoint":"/api/webhooks/elevenlabs","methods":["POST"],"version":"1.0.0"}"#;
+const ACTIVE: WebhookStatus = WebhookStatus {
+    success: true,
+    message: "ElevenLabs webhook endpoint is active",
+    endpoint: "/api/webhooks/elevenlabs",
+    methods: ["POST"],
+    version: "1.0.0",
+};
 
 /// All that outlives a request.
 pub struct State {
@@ -66,7 +72,7 @@ impl State {
 /// Answers one request to the webhook.
 pub async fn handle(state: Arc<State>, request: Request, context: Context) -> Result<Response<Body>, Error> {
     if request.method() == Method::GET {
-        return Ok(text_answer(StatusCode::OK, "application/json", ACTIVE.to_owned()));
+        return json_answer(StatusCode::OK, &ACTIVE);
     }
     let received = Received {
         id: DeliveryId::new(context.received_at),
@@ -324,12 +330,4 @@ async fn within_deadline<T>(storing: impl Future<Output = Result<T, Error>>) -> 
     tokio::time::timeout(DEADLINE, storing)
         .await
         .unwrap_or_else(|elapsed| Err(Error::unavailable("storing a delivery", elapsed)))
-}
-
-/// The answer to a delivery that was taken in.
-#[derive(Serialize)]
-struct Accepted<'a> {
-    success: bool,
-    result: DeliveryResult,
-    conversation_id: Option<&'a CallId>,
 }

@@ -15,10 +15,11 @@
 
 mod bodies;
 mod decided;
+mod filter;
 mod lists;
 
 pub use decided::{Before, Decided, Member};
-pub use lists::{CallFilter, CreditFilter};
+pub use filter::{CallFilter, CallList, NumberFilter, Order, Sort};
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -61,6 +62,15 @@ pub struct CallRecord {
     pub received_at: Timestamp,
     /// When anything of it changed last.
     pub updated_at: Timestamp,
+}
+
+impl CallRecord {
+    /// Where it stands in time, as text: two calls never share a place, and places
+    /// compare as the calls' starts do.
+    #[must_use]
+    pub fn place(&self) -> String {
+        position(&self.call)
+    }
 }
 
 /// All that is stored of a call but the bodies.
@@ -234,8 +244,8 @@ fn campaign_month(credited_to: &str, month: &str) -> String {
 fn credited_to(credit: &Credit) -> &str {
     match (credit.status, &credit.campaign_id) {
         (Status::Attributed, Some(id)) => id.as_str(),
-        (Status::Attributed | Status::Unattributed, _) => "unattributed",
-        (Status::Ambiguous, _) => "ambiguous",
+        (Status::Attributed | Status::Unattributed, _) => Status::Unattributed.as_str(),
+        (Status::Ambiguous, _) => Status::Ambiguous.as_str(),
     }
 }
 

@@ -11,8 +11,10 @@
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
+use futures_util::future::try_join_all;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -23,14 +25,24 @@ use crate::call::CallId;
 use crate::error::Error;
 use crate::time_id;
 
-const LIST: &str = "deliveries";
 const SHARDS: u8 = 4;
+/// 2026-01-01: nothing was received before this was written.
+const BEGINNING: Timestamp = Timestamp::constant(1_767_225_600, 0);
+/// Sorts after every id.
+const END: &str = "dlv_~";
+/// Entries of one query, when a list has to pick.
+const QUERY_ENTRIES: usize = 500;
+/// Rounds through the buckets of a month that one page may cost; after them the cursor goes on.
+const PAGE_ROUNDS: usize = 20;
+/// Entries that one page may cost, likewise.
+const PAGE_ENTRIES: usize = 10_000;
 /// How long entries are kept, but for those whose body is still to be understood.
 pub const RETENTION: SignedDuration = SignedDuration::from_hours(90 * 24);
 
 /// The id of a delivery: `dlv_` and 32 hexadecimal digits, a UUID of version 7.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(extend("pattern" = "^dlv_[0-9a-f]{32}$"))]
 pub struct DeliveryId(String);
 
 impl DeliveryId {
@@ -79,7 +91,7 @@ impl From<DeliveryId> for String {
 }
 
 /// What came of a delivery.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryResult {
     /// It made a call.
@@ -156,6 +168,23 @@ pub struct Delivery {
     pub latency_ms: u64,
     /// Where the body is.
     pub kept_body: KeptBody,
+}
+
+/// Which deliveries; those for which everything that is given holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DeliveryFilter {
+    /// Received at this instant or later; [`RETENTION`] ago by default. Whole milliseconds.
+    pub from: Option<Timestamp>,
+    /// Received before this instant; whole milliseconds.
+    pub to: Option<Timestamp>,
+    /// That came to this.
+    pub result: Option<DeliveryResult>,
+    /// That were answered so.
+    pub status: Option<u16>,
+    /// From this address.
+    pub client_ip: Option<std::net::IpAddr>,
+    /// That name this conversation.
+    pub conversation_id: Option<CallId>,
 }
 
 /// The delivery log in DynamoDB.
@@ -279,78 +308,142 @@ impl DeliveryStore {
         unpack(chunks, usize::try_from(delivery.bytes).unwrap_or(usize::MAX))
     }
 
-    /// A page of the log back to the [`RETENTION`], the newest first.
+    /// A page of the log, the newest first: full unless the data ends, or what
+    /// one page may cost.
     ///
     /// # Errors
     /// When the cursor is not of this list, or the store fails.
     pub async fn list(
         &self,
+        filter: &DeliveryFilter,
         limit: usize,
         cursor: Option<&str>,
         now: Timestamp,
     ) -> Result<Page<Delivery>, Error> {
-        let after = cursor.map(|cursor| cursor::decode(LIST, cursor)).transpose()?;
-        let mut items: Vec<EntryItem> = Vec::new();
-        for month in months_back(now, now - RETENTION) {
-            let mut shards = JoinSet::new();
-            for shard in 0..SHARDS {
-                let (store, month, after) = (self.clone(), month.clone(), after.clone());
-                let wanted = limit + 1 - items.len();
-                shards.spawn(async move { store.query_bucket(&month, shard, after, wanted, now).await });
-            }
-            let mut of_month = Vec::new();
-            while let Some(found) = shards.join_next().await {
-                of_month.extend(found.map_err(|error| Error::internal("listing deliveries", error))??);
-            }
-            of_month.sort_by(|a, b| b.sk.cmp(&a.sk));
-            items.extend(of_month);
-            if items.len() > limit {
-                break;
+        let name = format!("deliveries {filter:?}");
+        let cursor = cursor.map(|cursor| cursor::decode(&name, cursor)).transpose()?;
+        let page = |entries, upper: Option<String>| Page {
+            entries,
+            next_cursor: upper.map(|upper| cursor::encode(&name, &upper)),
+        };
+        let from = filter.from.unwrap_or(now - RETENTION);
+        let latest = filter.to.map_or(now, |to| to.min(now));
+        // The places from here on, and before there.
+        let lower = place(from);
+        let mut upper = cursor.unwrap_or_else(|| filter.to.map_or_else(|| END.to_owned(), place));
+        let mut entries: Vec<Delivery> = Vec::new();
+        let (mut rounds, mut read) = (0, 0);
+        for (month, start) in months_back(latest, from) {
+            let lowest = place(start).max(lower.clone());
+            while lowest < upper {
+                if rounds == PAGE_ROUNDS || read >= PAGE_ENTRIES {
+                    return Ok(page(entries, Some(upper)));
+                }
+                let wanted = if filter.picks() {
+                    QUERY_ENTRIES
+                } else {
+                    limit + 1 - entries.len()
+                };
+                let (found, horizon) = self.round(&month, (&lowest, &upper), wanted).await?;
+                rounds += 1;
+                read += found.len();
+                for item in found {
+                    let place = item.sk.as_str().to_owned();
+                    let has_expired = item.has_expired(now);
+                    let delivery = item.into_delivery()?;
+                    if !has_expired && filter.matches(&delivery) {
+                        if entries.len() == limit {
+                            // There is one more, so this page has a next one.
+                            return Ok(page(entries, Some(upper)));
+                        }
+                        entries.push(delivery);
+                    }
+                    upper = place;
+                }
+                upper = horizon.unwrap_or_else(|| lowest.clone());
             }
         }
-        let page = Page::cut(items, limit, LIST, |item: &EntryItem| item.sk.as_str());
-        let entries = page.entries.into_iter().map(EntryItem::into_delivery);
-        Ok(Page {
-            entries: entries.collect::<Result<_, _>>()?,
-            next_cursor: page.next_cursor,
-        })
+        Ok(page(entries, None))
     }
 
-    /// The newest entries of one bucket that have not expired.
+    /// The newest entries of a month between two places, over all its buckets, and
+    /// down to where they are all there: `None` for all of them.
+    async fn round(
+        &self,
+        month: &str,
+        bounds: (&str, &str),
+        wanted: usize,
+    ) -> Result<(Vec<EntryItem>, Option<String>), Error> {
+        let buckets = (0..SHARDS).map(|shard| self.query_bucket(month, shard, bounds, wanted));
+        let mut found = Vec::new();
+        let mut horizon = None;
+        for (items, more) in try_join_all(buckets).await? {
+            if more {
+                let last = items.last().map(|item| item.sk.as_str().to_owned());
+                horizon = horizon.max(last);
+            }
+            found.extend(items);
+        }
+        found.sort_by(|a, b| b.sk.cmp(&a.sk));
+        // Below the horizon a bucket may hold what was not read yet.
+        found.retain(|item| {
+            let is_known = horizon
+                .as_deref()
+                .is_none_or(|horizon| item.sk.as_str() >= horizon);
+            is_known && item.sk.as_str() < bounds.1
+        });
+        Ok((found, horizon))
+    }
+
+    /// The newest entries of one bucket from the lower place to the upper one, both
+    /// included, and whether there are more.
     async fn query_bucket(
         &self,
         month: &str,
         shard: u8,
-        after: Option<String>,
+        (lower, upper): (&str, &str),
         wanted: usize,
-        now: Timestamp,
-    ) -> Result<Vec<EntryItem>, Error> {
-        let mut query = self
+    ) -> Result<(Vec<EntryItem>, bool), Error> {
+        let answer = self
             .client
             .query()
             .table_name(&self.table)
+            .key_condition_expression("pk = :bucket AND sk BETWEEN :lower AND :upper")
             .expression_attribute_values(":bucket", text(bucket(month, shard)))
-            .limit(i32::try_from(wanted).unwrap_or(i32::MAX))
-            .scan_index_forward(false);
-        query = match after {
-            Some(after) => query
-                .key_condition_expression("pk = :bucket AND sk < :after")
-                .expression_attribute_values(":after", text(after)),
-            None => query.key_condition_expression("pk = :bucket"),
+            .expression_attribute_values(":lower", text(lower))
+            .expression_attribute_values(":upper", text(upper))
+            // The upper place may come along, but does not count.
+            .limit(i32::try_from(wanted + 1).unwrap_or(i32::MAX))
+            .scan_index_forward(false)
+            .send()
+            .await
+            .map_err(|error| failure("listing deliveries", error))?;
+        let more = answer.last_evaluated_key.is_some();
+        let items = answer.items.unwrap_or_default().into_iter();
+        let items = items.map(|item| from_item("an entry of the delivery log", item));
+        Ok((items.collect::<Result<_, _>>()?, more))
+    }
+}
+
+impl DeliveryFilter {
+    /// Whether there may be deliveries within the window that are not among them.
+    fn picks(&self) -> bool {
+        let window = Self {
+            from: self.from,
+            to: self.to,
+            ..Self::default()
         };
-        let mut found = query.into_paginator().items().send();
-        let mut items = Vec::new();
-        while let Some(item) = found.next().await {
-            let item = item.map_err(|error| failure("listing deliveries", error))?;
-            let item: EntryItem = from_item("an entry of the delivery log", item)?;
-            if !item.has_expired(now) {
-                items.push(item);
-            }
-            if items.len() == wanted {
-                break;
-            }
-        }
-        Ok(items)
+        *self != window
+    }
+
+    fn matches(&self, delivery: &Delivery) -> bool {
+        self.result.is_none_or(|result| result == delivery.result)
+            && self.status.is_none_or(|status| status == delivery.status)
+            && self.client_ip.is_none_or(|client| client == delivery.client_ip)
+            && self
+                .conversation_id
+                .as_ref()
+                .is_none_or(|id| Some(id) == delivery.conversation_id.as_ref())
     }
 }
 
@@ -360,18 +453,21 @@ fn bucket(month: &str, shard: u8) -> String {
     format!("{month}#{shard}")
 }
 
-fn months_back(from: Timestamp, to: Timestamp) -> Vec<String> {
-    let last = month_of(to);
-    let mut months = vec![month_of(from)];
-    let mut day = from.to_zoned(TimeZone::UTC).date().first_of_month();
-    while months.last().is_some_and(|month| *month > last) {
-        let Ok(earlier) = day.checked_sub(1.month()) else {
-            break;
-        };
-        day = earlier;
-        months.push(day.strftime("%Y-%m").to_string());
-    }
-    months
+/// The first place of what is received at an instant: ids begin with their
+/// milliseconds.
+fn place(instant: Timestamp) -> String {
+    let milliseconds = u64::try_from(instant.as_millisecond()).unwrap_or_default();
+    format!("dlv_{milliseconds:012x}")
+}
+
+/// The months from the one of `latest` back to the one of `from`, with their starts.
+fn months_back(latest: Timestamp, from: Timestamp) -> impl Iterator<Item = (String, Timestamp)> {
+    let from = from.max(BEGINNING);
+    let first = latest.to_zoned(TimeZone::UTC).date().first_of_month();
+    std::iter::successors(Some(first), |day| day.checked_sub(1.month()).ok())
+        .filter_map(|day| Some(day.to_zoned(TimeZone::UTC).ok()?.timestamp()))
+        .map(|start| (month_of(start), start))
+        .take_while(move |(month, _)| *month >= month_of(from))
 }
 
 fn expiry(delivery: &Delivery) -> Option<i64> {
@@ -488,6 +584,17 @@ mod tests {
             "2026-01-31T12:00:00Z".parse().unwrap(),
             "2025-11-02T12:00:00Z".parse().unwrap(),
         );
+        let months: Vec<String> = months.map(|(month, _)| month).collect();
         assert_eq!(months, ["2026-01", "2025-12", "2025-11"]);
+    }
+
+    #[test]
+    fn places_of_instants_lie_between_the_ids_before_and_after() {
+        let instant: Timestamp = "2026-11-01T00:00:00Z".parse().unwrap();
+        let before = DeliveryId::new(instant - SignedDuration::from_millis(1));
+        let at = DeliveryId::new(instant);
+        assert!(before.as_str() < place(instant).as_str());
+        assert!(place(instant).as_str() < at.as_str());
+        assert!(at.as_str() < END);
     }
 }

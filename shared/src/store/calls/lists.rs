@@ -1,50 +1,42 @@
-//! Lists of calls, month by month.
+//! Walks over the indexes of calls: lists in pages, and all calls of a window.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
+use futures_util::future::try_join_all;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::{CallRecord, CallStore, ListColumns, campaign_month, position, time_text};
-use crate::attribution::Status;
-use crate::campaign::CampaignId;
-use crate::decision::Credit;
+use super::filter::{CallFilter, CallList, Order, Path, Place, Sort};
+use super::{CallRecord, CallStore, ListColumns, position, time_text};
 use crate::error::Error;
+use crate::phone_number::PhoneNumber;
 use crate::store::{Item, Page, cursor, failure, from_item, month_of, text};
 
 const MONTHS_ID: &str = "calls";
 const MONTHS_PART: &str = "months";
-const BY_START: &str = "by-start";
-const BY_CAMPAIGN: &str = "by-campaign";
-/// Sorts after every start of a call.
-const ABOVE_ALL: &str = "~";
+/// Sorts after every place of a month, or of a customer.
+const END: &str = "~";
 /// Entries that a list looks at for each one that it wants, when it has to pick.
 const SIFT_FACTOR: usize = 4;
+/// Entries of one query, when a list has to pick.
+const QUERY_ENTRIES: usize = 1000;
 /// Queries that one page may cost; after them the cursor goes on.
 const PAGE_QUERIES: usize = 40;
-
-/// Which calls a list shows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CallFilter {
-    /// By their credit.
-    pub credit: CreditFilter,
-    /// Those that began at this instant or later.
-    pub from: Option<Timestamp>,
-    /// Those that began before this instant.
-    pub to: Option<Timestamp>,
-}
-
-/// Which calls a list shows, by their credit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CreditFilter {
-    /// All of them.
-    All,
-    /// Those credited to a campaign.
-    Campaign(CampaignId),
-    /// Those of one standing, whatever the campaign.
-    Status(Status),
-}
+/// Entries that one page may cost, likewise.
+const PAGE_ENTRIES: usize = 10_000;
+/// Calls of a window that is ordered by something else than time.
+const SORTED_CALLS: usize = 10_000;
+/// Queries at the same time, where a whole window is read.
+const CONCURRENCY: usize = 16;
+/// First calls that are looked up at the same time.
+const LOOKUPS: usize = 64;
+/// Parts of a month that are read at the same time, each from one day to the next.
+const MONTH_PARTS: [&str; 5] = ["", "-09", "-17", "-25", END];
 
 impl CallStore {
     /// Whether lists look into the month of an instant.
@@ -83,128 +75,217 @@ impl CallStore {
         Ok(item.months)
     }
 
-    /// A page of calls, the latest start first, full unless the data ends or
-    /// the page's budget of queries does.
+    /// A page of a list, full unless the data ends or the page's budget does.
     ///
     /// # Errors
-    /// When the cursor is not of this list, or the store fails.
+    /// When the cursor is not of this list, `window_too_large` where it can't be
+    /// put in this order, or the store fails.
     pub async fn list(
         &self,
-        filter: &CallFilter,
+        list: &CallList,
         limit: usize,
         cursor: Option<&str>,
     ) -> Result<Page<CallRecord>, Error> {
-        let list = filter.name();
-        let lower = filter.from.map(time_text);
-        let upper = filter.to.map(time_text);
-        let mut after = cursor.map(|cursor| cursor::decode(&list, cursor)).transpose()?;
-        let mut entries: Vec<CallRecord> = Vec::new();
-        let mut queries = 0;
-        for month in self.months().await?.iter().rev() {
-            // Bounds begin with their month, as positions do.
-            if lower
-                .as_deref()
-                .is_some_and(|lower| &lower[..month.len()] > month.as_str())
-                || upper.as_deref().is_some_and(|upper| upper < month.as_str())
-            {
-                continue;
-            }
-            // A position begins with its month.
-            if after.as_deref().is_some_and(|after| after < month.as_str()) {
-                continue;
-            }
-            let mut more = true;
-            while more {
-                if queries == PAGE_QUERIES {
-                    return Ok(Page {
-                        entries,
-                        next_cursor: after.map(|after| cursor::encode(&list, &after)),
-                    });
-                }
-                queries += 1;
-                let after_here = after.as_deref().filter(|after| after.starts_with(month.as_str()));
-                // The last one of before comes again, as bounds are included.
-                let wanted = limit + 1 - entries.len() + usize::from(after_here.is_some());
-                let items;
-                let below = after_here.or(upper.as_deref()).map(str::to_owned);
-                (items, more) = self
-                    .query_month(&filter.credit, month, lower.as_deref(), below.as_deref(), wanted)
-                    .await?;
-                for item in items {
-                    let columns: ListColumns = from_item("a call of a list", item)?;
-                    if below.as_ref().is_some_and(|below| columns.started >= *below) {
-                        continue;
-                    }
-                    let shown = filter.shows(&columns);
-                    if shown && entries.len() == limit {
-                        // There is one more, so this page has a next one.
-                        let last = entries.last().map(|last| position(&last.call));
-                        return Ok(Page {
-                            entries,
-                            next_cursor: last.map(|last| cursor::encode(&list, &last)),
-                        });
-                    }
-                    after = Some(columns.started.clone());
-                    if shown {
-                        entries.push(columns.into_record()?);
-                    }
-                }
-            }
-            // Below every position of this month, above those of the months before.
-            after = Some(month.clone());
-        }
+        let name = list.name();
+        let after = cursor.map(|cursor| cursor::decode(&name, cursor)).transpose()?;
+        let (entries, after) = match list.sort {
+            Sort::StartedAt => self.page_by_start(list, limit, after).await?,
+            _ => self.page_by_value(list, limit, after).await?,
+        };
         Ok(Page {
             entries,
-            next_cursor: None,
+            next_cursor: after.map(|after| cursor::encode(&name, &after)),
         })
     }
 
-    /// Entries of one month from `lower` on, the latest first and beginning at
-    /// `below` or before it, and whether there are more.
-    async fn query_month(
+    /// A page, and behind which place the next one begins.
+    async fn page_by_start(
         &self,
-        filter: &CreditFilter,
+        list: &CallList,
+        limit: usize,
+        mut after: Option<String>,
+    ) -> Result<(Vec<CallRecord>, Option<String>), Error> {
+        let mut walk = self.walk(&list.filter, list.order, after.as_deref()).await?;
+        let picks = list.filter.picks();
+        let mut entries: Vec<CallRecord> = Vec::new();
+        let (mut queries, mut read) = (0, 0);
+        while queries < PAGE_QUERIES && read < PAGE_ENTRIES {
+            let mut wanted = limit + 1 - entries.len();
+            if picks {
+                // Matches may be rare: look further each time.
+                wanted = ((wanted * SIFT_FACTOR) << queries.min(8)).min(QUERY_ENTRIES);
+            }
+            let Some(found) = walk.next(wanted).await? else {
+                return Ok((entries, None));
+            };
+            queries += 1;
+            read += found.len();
+            for record in found {
+                let shown = list.filter.matches(&record);
+                if shown && entries.len() == limit {
+                    // There is one more, so this page has a next one.
+                    return Ok((entries, after));
+                }
+                after = Some(position(&record.call));
+                if shown {
+                    entries.push(record);
+                }
+            }
+            after.clone_from(&walk.after);
+        }
+        Ok((entries, after))
+    }
+
+    /// As [`page_by_start`](Self::page_by_start); the whole window is put in order for each page.
+    async fn page_by_value(
+        &self,
+        list: &CallList,
+        limit: usize,
+        after: Option<String>,
+    ) -> Result<(Vec<CallRecord>, Option<String>), Error> {
+        let unbounded = [(list.filter.from, "from"), (list.filter.to, "to")]
+            .into_iter()
+            .find_map(|(bound, name)| bound.is_none().then_some(name));
+        if let Some(field) = unbounded {
+            return Err(window_too_large(field, SORTED_CALLS));
+        }
+        let after = after.map(|after| Place::read(&after));
+        let mut placed: Vec<(Place, CallRecord)> = Vec::new();
+        self.for_each(&list.filter, SORTED_CALLS, |record| {
+            let place = Place::of(&record, list.sort);
+            let is_behind = |after: &Place| place.compare(after, list.order).is_gt();
+            if after.as_ref().is_none_or(is_behind) {
+                placed.push((place, record));
+            }
+        })
+        .await?;
+        placed.sort_by(|(a, _), (b, _)| a.compare(b, list.order));
+        let more = placed.len() > limit;
+        placed.truncate(limit);
+        let after = placed.last().filter(|_| more).map(|(place, _)| place.write());
+        Ok((placed.into_iter().map(|(_, record)| record).collect(), after))
+    }
+
+    /// Hands over every call of a filter, in no order, after looking at `most`
+    /// entries at most.
+    ///
+    /// # Errors
+    /// `window_too_large` where there are more, or when the store fails.
+    pub async fn for_each(
+        &self,
+        filter: &CallFilter,
+        most: usize,
+        take: impl FnMut(CallRecord) + Send,
+    ) -> Result<(), Error> {
+        let walk = self.walk(filter, Order::Asc, None).await?;
+        let (read, take) = (AtomicUsize::new(0), Mutex::new(take));
+        let parts = walk.parts().into_iter().map(|mut part| {
+            let (read, take) = (&read, &take);
+            async move {
+                while let Some(found) = part.next(QUERY_ENTRIES).await? {
+                    if read.fetch_add(found.len(), Ordering::Relaxed) + found.len() > most {
+                        return Err(window_too_large("from", most));
+                    }
+                    let mut take = take.lock().unwrap_or_else(PoisonError::into_inner);
+                    found
+                        .into_iter()
+                        .filter(|record| filter.matches(record))
+                        .for_each(&mut *take);
+                }
+                Ok(())
+            }
+        });
+        let parts: Vec<_> = parts.collect();
+        stream::iter(parts)
+            .buffer_unordered(CONCURRENCY)
+            .try_collect()
+            .await
+    }
+
+    /// The place of the first call ever of each customer, by [`CallRecord::place`].
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn first_calls(
+        &self,
+        customers: Vec<PhoneNumber>,
+    ) -> Result<HashMap<PhoneNumber, String>, Error> {
+        let mut first_calls = HashMap::with_capacity(customers.len());
+        for chunk in customers.chunks(LOOKUPS) {
+            let found = try_join_all(chunk.iter().map(|number| self.first_call(number))).await?;
+            let known = chunk
+                .iter()
+                .zip(found)
+                .filter_map(|(number, first)| Some((number.clone(), first?)));
+            first_calls.extend(known);
+        }
+        Ok(first_calls)
+    }
+
+    async fn first_call(&self, customer: &PhoneNumber) -> Result<Option<String>, Error> {
+        let path = Path::Customer(customer.clone());
+        let (items, _) = self.query(&path, "", ("", END), Order::Asc, 1).await?;
+        let first = items.into_iter().next();
+        let first = first
+            .map(|item| from_item::<StartItem>("a first call", item))
+            .transpose()?;
+        Ok(first.map(|first| first.started))
+    }
+
+    /// A walk over the path of a filter, within its window and behind a place.
+    async fn walk(&self, filter: &CallFilter, order: Order, after: Option<&str>) -> Result<Walk<'_>, Error> {
+        let path = filter.path();
+        let mut lower = filter.from.map(time_text).unwrap_or_default();
+        let mut upper = filter.to.map_or_else(|| END.to_owned(), time_text);
+        let mut sections: VecDeque<String> = match &path {
+            Path::Nowhere => VecDeque::new(),
+            Path::Customer(_) => VecDeque::from([String::new()]),
+            Path::Start | Path::Credit(_) => self.months().await?.into_iter().collect(),
+        };
+        if order == Order::Desc {
+            sections.make_contiguous().reverse();
+        }
+        match (after, order) {
+            (None, _) => {}
+            (Some(after), Order::Asc) => lower = lower.max(just_behind(after)),
+            (Some(after), Order::Desc) => upper = upper.min(after.to_owned()),
+        }
+        Ok(Walk {
+            store: self,
+            path,
+            order,
+            sections,
+            lower,
+            upper,
+            after: after.map(str::to_owned),
+        })
+    }
+
+    /// Entries of one month, or of one customer, from the lower bound to the
+    /// upper one, both included, and whether there are more.
+    async fn query(
+        &self,
+        path: &Path,
         month: &str,
-        lower: Option<&str>,
-        below: Option<&str>,
+        (lower, upper): (&str, &str),
+        order: Order,
         wanted: usize,
     ) -> Result<(Vec<Item>, bool), Error> {
-        let (index, attribute, value, sifted) = match filter {
-            CreditFilter::All => (BY_START, "start_month", month.to_owned(), false),
-            CreditFilter::Campaign(id) => (
-                BY_CAMPAIGN,
-                "campaign_month",
-                campaign_month(id.as_str(), month),
-                false,
-            ),
-            CreditFilter::Status(Status::Attributed) => (BY_START, "start_month", month.to_owned(), true),
-            CreditFilter::Status(Status::Unattributed) => (
-                BY_CAMPAIGN,
-                "campaign_month",
-                campaign_month("unattributed", month),
-                false,
-            ),
-            CreditFilter::Status(Status::Ambiguous) => (
-                BY_CAMPAIGN,
-                "campaign_month",
-                campaign_month("ambiguous", month),
-                false,
-            ),
-        };
-        let query = self
+        let (index, attribute, value) = path.key(month);
+        let answer = self
             .client
             .query()
             .table_name(&self.table)
             .index_name(index)
-            .scan_index_forward(false)
-            .limit(i32::try_from(if sifted { wanted * SIFT_FACTOR } else { wanted }).unwrap_or(i32::MAX))
+            .scan_index_forward(order == Order::Asc)
+            .limit(i32::try_from(wanted).unwrap_or(i32::MAX))
             .expression_attribute_names("#bucket", attribute)
             .expression_attribute_values(":bucket", text(value))
             // A key can be bounded on both sides only with its bounds included.
-            .key_condition_expression("#bucket = :bucket AND started BETWEEN :lower AND :below")
-            .expression_attribute_values(":lower", text(lower.unwrap_or(month)))
-            .expression_attribute_values(":below", text(below.unwrap_or(ABOVE_ALL)));
-        let answer = query
+            .key_condition_expression("#bucket = :bucket AND started BETWEEN :lower AND :upper")
+            // The empty text is no bound; the first one is.
+            .expression_attribute_values(":lower", text(if lower.is_empty() { " " } else { lower }))
+            .expression_attribute_values(":upper", text(upper))
             .send()
             .await
             .map_err(|error| failure("listing calls", error))?;
@@ -213,42 +294,111 @@ impl CallStore {
     }
 }
 
-impl CallFilter {
-    /// Calls of one credit, whenever they were.
-    #[must_use]
-    pub fn of(credit: CreditFilter) -> Self {
-        Self {
-            credit,
-            from: None,
-            to: None,
+/// A walk through the sections of a path: its months, or all of a customer.
+///
+/// Places are compared as text. A section is named by what its places begin with.
+struct Walk<'a> {
+    store: &'a CallStore,
+    path: Path,
+    order: Order,
+    /// Those that are still to be walked, in order.
+    sections: VecDeque<String>,
+    /// The first place that belongs to the walk, in time.
+    lower: String,
+    /// The first place in time that does not.
+    upper: String,
+    /// Up to where everything was walked; `None` at the start.
+    after: Option<String>,
+}
+
+impl<'a> Walk<'a> {
+    /// The next entries, perhaps none; `None` at the end. It costs one query.
+    async fn next(&mut self, wanted: usize) -> Result<Option<Vec<CallRecord>>, Error> {
+        let is_outside = |section: &String| self.upper <= *section || self.lower >= end_of(section);
+        while self.sections.front().is_some_and(is_outside) {
+            self.sections.pop_front();
         }
+        let section = self.sections.front().filter(|_| self.lower < self.upper);
+        let Some(section) = section else {
+            return Ok(None);
+        };
+        let end = end_of(section);
+        let bounds = (
+            self.lower.as_str().max(section),
+            self.upper.as_str().min(end.as_str()),
+        );
+        // The upper bound comes along, but does not count.
+        let (items, more) = self
+            .store
+            .query(&self.path, section, bounds, self.order, wanted + 1)
+            .await?;
+        let mut found = Vec::with_capacity(items.len());
+        let mut last = None;
+        for item in items {
+            let columns: ListColumns = from_item("a call of a list", item)?;
+            last = Some(columns.started.clone());
+            if columns.started < self.upper {
+                found.push(columns.into_record()?);
+            }
+        }
+        let after = match (last.filter(|_| more), self.order) {
+            (Some(last), _) => last,
+            (None, Order::Asc) => end,
+            (None, Order::Desc) => section.clone(),
+        };
+        match self.order {
+            Order::Asc => self.lower = just_behind(&after),
+            Order::Desc => self.upper.clone_from(&after),
+        }
+        self.after = Some(after);
+        Ok(Some(found))
     }
 
-    /// What a cursor of this list is bound to.
-    #[must_use]
-    pub fn name(&self) -> String {
-        format!("calls {:?} {:?} {:?}", self.credit, self.from, self.to)
-    }
-
-    fn shows(&self, columns: &ListColumns) -> bool {
-        self.credit
-            .matches(&columns.decisions.credit(&columns.rule_result))
+    /// The same walk in parts, which can be walked at the same time.
+    fn parts(self) -> Vec<Walk<'a>> {
+        let of_section = |section: &String| -> Vec<Walk<'a>> {
+            let edges = MONTH_PARTS.map(|part| format!("{section}{part}"));
+            let parts = edges.windows(2).map(|edges| Walk {
+                path: self.path.clone(),
+                sections: VecDeque::from([section.clone()]),
+                lower: self.lower.clone().max(edges[0].clone()),
+                upper: self.upper.clone().min(edges[1].clone()),
+                after: None,
+                ..self
+            });
+            parts.filter(|part| part.lower < part.upper).collect()
+        };
+        match &self.path {
+            Path::Customer(_) => vec![self],
+            _ => self.sections.iter().flat_map(of_section).collect(),
+        }
     }
 }
 
-impl CreditFilter {
-    /// Whether a call with this credit is among them.
-    #[must_use]
-    pub fn matches(&self, credit: &Credit) -> bool {
-        match self {
-            Self::All => true,
-            Self::Campaign(id) => credit.campaign_id.as_ref() == Some(id),
-            Self::Status(status) => credit.status == *status,
-        }
+/// Sorts after every place that begins with a section's name.
+fn end_of(section: &str) -> String {
+    format!("{section}{END}")
+}
+
+/// The first text behind a place: places hold no control characters.
+fn just_behind(place: &str) -> String {
+    format!("{place}\u{1}")
+}
+
+fn window_too_large(field: &str, most: usize) -> Error {
+    Error::Invalid {
+        code: "window_too_large",
+        field: Some(field.to_owned()),
+        message: format!("give a window by from and to that holds at most {most} calls"),
     }
 }
 
 #[derive(Deserialize, Default)]
 struct MonthsItem {
     months: BTreeSet<String>,
+}
+
+#[derive(Deserialize)]
+struct StartItem {
+    started: String,
 }

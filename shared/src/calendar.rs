@@ -1,0 +1,188 @@
+//! Dates, time zones, and the spans that reports are made of.
+
+use std::borrow::Cow;
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{RoundMode, Timestamp, TimestampRound, ToSpan, Unit, Zoned};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+/// An instant, or a date: its first instant in some time zone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Moment {
+    /// An instant, RFC 3339.
+    Instant(Timestamp),
+    /// A date, `2026-11-01`.
+    Date(Date),
+}
+
+impl Moment {
+    /// The instant, to the millisecond at or after it: times of calls have
+    /// milliseconds.
+    ///
+    /// # Errors
+    /// Where it is not within the calendar.
+    pub fn instant(self, zone: &Zone) -> Result<Timestamp, &'static str> {
+        let outside = "it is beyond the calendar";
+        let instant = match self {
+            Self::Instant(instant) => instant,
+            Self::Date(date) => date.to_zoned(zone.0.clone()).map_err(|_| outside)?.timestamp(),
+        };
+        let up = TimestampRound::new()
+            .smallest(Unit::Millisecond)
+            .mode(RoundMode::Ceil);
+        instant.round(up).map_err(|_| outside)
+    }
+}
+
+impl TryFrom<String> for Moment {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        // Without this a time without a zone would be read as its date.
+        let is_date = text.len() == "2026-11-01".len() && text.is_ascii() && &text[4..5] == "-";
+        let moment = if is_date {
+            text.parse().ok().map(Self::Date)
+        } else {
+            text.parse().ok().map(Self::Instant)
+        };
+        moment.ok_or("expected an instant such as 2026-11-01T00:00:00Z, or a date such as 2026-11-01")
+    }
+}
+
+impl JsonSchema for Moment {
+    fn schema_name() -> Cow<'static, str> {
+        "Moment".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "An instant (RFC 3339), or a date: its first instant in the time zone `tz`.",
+            "type": "string",
+            "anyOf": [{ "format": "date-time" }, { "format": "date" }],
+            "examples": ["2026-11-01T00:00:00Z", "2026-11-01"],
+        })
+    }
+}
+
+/// A time zone of the IANA database.
+///
+/// The database is the one that was compiled in, the same wherever this runs.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Zone(TimeZone);
+
+impl Default for Zone {
+    fn default() -> Self {
+        Self(TimeZone::UTC)
+    }
+}
+
+impl Zone {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.0.iana_name().unwrap_or("UTC")
+    }
+
+    /// The first instant of the day that is so many days before an instant's;
+    /// `None` beyond the calendar.
+    #[must_use]
+    pub fn start_of_day(&self, instant: Timestamp, days_before: i64) -> Option<Timestamp> {
+        let day = instant.to_zoned(self.0.clone()).date();
+        let day = day.checked_sub(days_before.days()).ok()?;
+        Some(day.to_zoned(self.0.clone()).ok()?.timestamp())
+    }
+}
+
+impl TryFrom<String> for Zone {
+    type Error = &'static str;
+
+    fn try_from(name: String) -> Result<Self, Self::Error> {
+        let zone = TimeZone::get(&name)
+            .ok()
+            .filter(|zone| zone.iana_name().is_some());
+        zone.map(Self)
+            .ok_or("expected a time zone of the IANA database, such as Europe/Berlin")
+    }
+}
+
+impl JsonSchema for Zone {
+    fn schema_name() -> Cow<'static, str> {
+        "Zone".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A time zone of the IANA database.",
+            "type": "string",
+            "examples": ["Europe/Berlin", "Asia/Kolkata"],
+        })
+    }
+}
+
+/// How long the buckets of a time series are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Interval {
+    /// From one full hour of the clock to the next.
+    Hour,
+    /// A day has 23 or 25 hours where the clock is changed.
+    Day,
+    /// From Monday to Monday.
+    Week,
+    /// A month of the calendar.
+    Month,
+}
+
+impl Interval {
+    /// The starts of all buckets from the one that holds `from` to the one that
+    /// holds the last instant before `to`, in order; `None` where there are more
+    /// than `most`.
+    #[must_use]
+    pub fn buckets(self, from: Timestamp, to: Timestamp, zone: &Zone, most: usize) -> Option<Vec<Timestamp>> {
+        let mut starts = Vec::new();
+        let mut next = self.start(&from.to_zoned(zone.0.clone()));
+        while let Some(start) = next.filter(|start| start.timestamp() < to) {
+            if starts.len() == most {
+                return None;
+            }
+            starts.push(start.timestamp());
+            next = self.following(&start);
+        }
+        Some(starts)
+    }
+
+    /// The start of the bucket that holds a time.
+    fn start(self, time: &Zoned) -> Option<Zoned> {
+        let date = match self {
+            // Minutes past the hour are the same on both sides of the clock's change.
+            Self::Hour => {
+                let past = i64::from(time.minute()) * 60 + i64::from(time.second());
+                let past = past.seconds().nanoseconds(i64::from(time.subsec_nanosecond()));
+                return time.checked_sub(past).ok();
+            }
+            Self::Day => time.date(),
+            Self::Week => {
+                let since_monday = time.weekday().to_monday_zero_offset();
+                time.date().checked_sub(i64::from(since_monday).days()).ok()?
+            }
+            Self::Month => time.date().first_of_month(),
+        };
+        date.to_zoned(time.time_zone().clone()).ok()
+    }
+
+    /// The start of the next bucket, from the start of one.
+    fn following(self, start: &Zoned) -> Option<Zoned> {
+        let date = match self {
+            Self::Hour => return start.checked_add(1.hour()).ok(),
+            Self::Day => start.date().tomorrow().ok()?,
+            Self::Week => start.date().checked_add(1.week()).ok()?,
+            Self::Month => start.date().checked_add(1.month()).ok()?,
+        };
+        // From the date, not from the time: a day may begin at one o'clock.
+        date.to_zoned(start.time_zone().clone()).ok()
+    }
+}

@@ -1,0 +1,249 @@
+//! Reports: what calls come to, by campaign or another property, or over time.
+//!
+//! They are counted from the calls whenever somebody asks; there are no stored
+//! totals that could be wrong.
+
+use std::collections::{BTreeMap, HashMap};
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::attribution::Status;
+use crate::calendar::{Interval, Zone};
+use crate::error::Error;
+use crate::phone_number::PhoneNumber;
+use crate::store::calls::{CallFilter, CallList, CallRecord, CallStore};
+
+/// Calls that one report counts at most.
+const MAX_CALLS: usize = 200_000;
+/// Buckets that one time series has at most.
+const MAX_BUCKETS: usize = 10_000;
+
+/// What a summary groups calls by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum GroupBy {
+    /// The campaign that they are credited to, or their standing where they are credited to none.
+    Campaign,
+    /// The agent.
+    Agent,
+    /// Our number.
+    TrackingNumber,
+    /// How they went.
+    Outcome,
+    /// How the customer was connected.
+    Channel,
+}
+
+/// What a number of calls comes to.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct Measures {
+    /// Calls.
+    pub calls: u64,
+    /// Calls that reached their goal.
+    pub converted: u64,
+    /// Their share of the calls, from 0 to 1, to four places; null without calls.
+    pub conversion_rate: Option<f64>,
+    /// How long the calls took together.
+    pub total_duration_seconds: u64,
+    /// How long they took on average, rounded; null without calls.
+    pub average_duration_seconds: Option<u64>,
+    /// Customers whose first call ever is among these.
+    pub first_time_customers: u64,
+    /// Customers who had called, or been called, before the first of these.
+    pub repeat_customers: u64,
+}
+
+/// Calls as they are counted.
+#[derive(Debug, Default)]
+struct Tally {
+    calls: u64,
+    converted: u64,
+    total_duration_seconds: u64,
+    /// The place of each customer's first call among these.
+    customers: HashMap<PhoneNumber, String>,
+    /// What the agent was called last: where, and how.
+    agent_name: Option<(String, String)>,
+}
+
+impl Tally {
+    fn add(&mut self, record: &CallRecord) {
+        let call = &record.call;
+        self.calls += 1;
+        self.converted += u64::from(record.decisions.conversion(call).converted);
+        self.total_duration_seconds += u64::from(call.duration_seconds);
+        if let Some(customer) = &call.customer_number {
+            let place = record.place();
+            match self.customers.get_mut(customer) {
+                None => {
+                    self.customers.insert(customer.clone(), place);
+                }
+                Some(first) if place < *first => *first = place,
+                Some(_) => {}
+            }
+        }
+        if let Some(name) = &call.agent_name {
+            let place = record.place();
+            if self.agent_name.as_ref().is_none_or(|(latest, _)| *latest < place) {
+                self.agent_name = Some((place, name.clone()));
+            }
+        }
+    }
+
+    fn measures(&self, first_calls: &HashMap<PhoneNumber, String>) -> Measures {
+        let is_first = |(customer, place): &(&PhoneNumber, &String)| first_calls.get(customer) == Some(place);
+        let first_time = self.customers.iter().filter(is_first).count() as u64;
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+        let share = || self.converted as f64 / self.calls as f64;
+        Measures {
+            calls: self.calls,
+            converted: self.converted,
+            conversion_rate: (self.calls > 0).then(|| (share() * 10_000.0).round() / 10_000.0),
+            total_duration_seconds: self.total_duration_seconds,
+            average_duration_seconds: (self.total_duration_seconds + self.calls / 2).checked_div(self.calls),
+            first_time_customers: first_time,
+            repeat_customers: self.customers.len() as u64 - first_time,
+        }
+    }
+}
+
+/// One group of a summary.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    /// What its calls have in common; `None` for calls without that.
+    pub key: Option<String>,
+    /// What the agent was called last, where calls are grouped by it.
+    pub agent_name: Option<String>,
+    /// What they come to.
+    pub measures: Measures,
+}
+
+/// Counts calls.
+#[derive(Debug, Clone)]
+pub struct Reporter {
+    calls: CallStore,
+}
+
+impl Reporter {
+    /// The calls of a store.
+    #[must_use]
+    pub fn new(calls: CallStore) -> Self {
+        Self { calls }
+    }
+
+    /// The groups of the calls that match a filter, the largest first, and what
+    /// all of them come to.
+    ///
+    /// # Errors
+    /// `window_too_large` where there are too many, or when the store fails.
+    pub async fn summary(
+        &self,
+        filter: &CallFilter,
+        group_by: GroupBy,
+    ) -> Result<(Vec<Row>, Measures), Error> {
+        let mut groups: BTreeMap<Option<String>, Tally> = BTreeMap::new();
+        let mut total = Tally::default();
+        self.calls
+            .for_each(filter, MAX_CALLS, |record| {
+                groups.entry(key(&record, group_by)).or_default().add(&record);
+                total.add(&record);
+            })
+            .await?;
+        let first_calls = self.first_calls(filter, &total).await?;
+        let row = |(key, tally): (Option<String>, Tally)| Row {
+            key,
+            measures: tally.measures(&first_calls),
+            agent_name: match group_by {
+                GroupBy::Agent => tally.agent_name.map(|(_, name)| name),
+                _ => None,
+            },
+        };
+        let mut rows: Vec<Row> = groups.into_iter().map(row).collect();
+        // Groups of the same size stay in the order of their keys.
+        rows.sort_by_key(|row| std::cmp::Reverse(row.measures.calls));
+        Ok((rows, total.measures(&first_calls)))
+    }
+
+    /// What the calls of a window that match a filter come to in each bucket, by
+    /// the bucket's start; also in those without calls.
+    ///
+    /// # Errors
+    /// As [`summary`](Self::summary).
+    pub async fn timeseries(
+        &self,
+        filter: &CallFilter,
+        (from, to): (Timestamp, Timestamp),
+        interval: Interval,
+        zone: &Zone,
+    ) -> Result<Vec<(Timestamp, Measures)>, Error> {
+        let starts = interval.buckets(from, to, zone, MAX_BUCKETS);
+        let starts = starts.ok_or_else(|| Error::Invalid {
+            code: "window_too_large",
+            field: Some("interval".to_owned()),
+            message: format!(
+                "the window has more than {MAX_BUCKETS} buckets: give a longer interval or a smaller window"
+            ),
+        })?;
+        let mut tallies: Vec<Tally> = starts.iter().map(|_| Tally::default()).collect();
+        let mut total = Tally::default();
+        self.calls
+            .for_each(filter, MAX_CALLS, |record| {
+                let begun = starts.partition_point(|start| *start <= record.call.started_at);
+                if let Some(tally) = begun.checked_sub(1).and_then(|index| tallies.get_mut(index)) {
+                    tally.add(&record);
+                    total.add(&record);
+                }
+            })
+            .await?;
+        let first_calls = self.first_calls(filter, &total).await?;
+        let measures = tallies.iter().map(|tally| tally.measures(&first_calls));
+        Ok(starts.iter().copied().zip(measures).collect())
+    }
+
+    /// The first call ever of each customer of these calls.
+    async fn first_calls(
+        &self,
+        filter: &CallFilter,
+        total: &Tally,
+    ) -> Result<HashMap<PhoneNumber, String>, Error> {
+        let only_a_window = CallFilter {
+            from: filter.from,
+            to: filter.to,
+            ..CallFilter::default()
+        } == *filter;
+        if only_a_window && !self.is_any_before(filter.from).await? {
+            return Ok(total.customers.clone());
+        }
+        self.calls
+            .first_calls(total.customers.keys().cloned().collect())
+            .await
+    }
+
+    async fn is_any_before(&self, from: Option<Timestamp>) -> Result<bool, Error> {
+        if from.is_none() {
+            return Ok(false);
+        }
+        let before = CallList::latest_first(CallFilter {
+            to: from,
+            ..CallFilter::default()
+        });
+        let page = self.calls.list(&before, 1, None).await?;
+        Ok(!page.entries.is_empty() || page.next_cursor.is_some())
+    }
+}
+
+fn key(record: &CallRecord, group_by: GroupBy) -> Option<String> {
+    let call = &record.call;
+    match group_by {
+        GroupBy::Campaign => {
+            let credit = record.decisions.credit(&record.rule_result);
+            let campaign = credit.campaign_id.filter(|_| credit.status == Status::Attributed);
+            Some(campaign.map_or_else(|| credit.status.as_str().to_owned(), String::from))
+        }
+        GroupBy::Agent => call.agent_id.clone(),
+        GroupBy::TrackingNumber => call.tracking_number.clone().map(String::from),
+        GroupBy::Outcome => Some(call.outcome.as_str().to_owned()),
+        GroupBy::Channel => Some(call.channel.as_str().to_owned()),
+    }
+}
