@@ -1,9 +1,12 @@
 //! Lists of calls and of deliveries: in order, page by page, each entry once.
 
 use jiff::{SignedDuration, Timestamp};
+use local::Options;
+use local::sender::WEBHOOK_PATH;
+use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{World, phone_call};
+use crate::support::{World, client_from, phone_call, request};
 
 /// Forty calls over four months, some of them at the same instant; ids in the
 /// order in which lists show them.
@@ -191,6 +194,248 @@ async fn bad_parameters_are_refused_by_name() {
     }
     let answer = world.get(&format!("/api/deliveries?cursor={cursor}")).await;
     assert_eq!(answer.error(), (400, "invalid_cursor".to_owned()));
+}
+
+#[tokio::test]
+async fn garbage_in_any_parameter_is_refused_by_its_name() {
+    let world = World::new().await;
+    let garbage = [
+        "",
+        "%20",
+        "null",
+        "%00",
+        "{}",
+        "%F0%9F%A6%B7",
+        "-1",
+        "1e9999",
+        "'%3B--",
+    ];
+    for (path, parameters) in [
+        (
+            "/api/calls",
+            &[
+                "campaign_id",
+                "attribution",
+                "from",
+                "to",
+                "tz",
+                "outcome",
+                "direction",
+                "channel",
+                "converted",
+                "min_duration",
+                "max_duration",
+                "sort",
+                "order",
+                "limit",
+                "cursor",
+            ][..],
+        ),
+        (
+            "/api/deliveries",
+            &[
+                "from",
+                "to",
+                "tz",
+                "result",
+                "status",
+                "client_ip",
+                "limit",
+                "cursor",
+            ],
+        ),
+        ("/api/campaigns", &["limit", "cursor"]),
+    ] {
+        for parameter in parameters {
+            for value in garbage {
+                let answer = world.get(&format!("{path}?{parameter}={value}")).await;
+                let code = match *parameter {
+                    "cursor" => "invalid_cursor",
+                    _ => "invalid_request",
+                };
+                assert_eq!(
+                    answer.error(),
+                    (400, code.to_owned()),
+                    "{path} {parameter}={value}"
+                );
+                assert_eq!(answer.json()["error"]["field"], *parameter, "{parameter}={value}");
+            }
+            let twice = world.get(&format!("{path}?{parameter}=1&{parameter}=1")).await;
+            assert_eq!(twice.json()["error"]["field"], *parameter);
+        }
+    }
+    // What may be any text, or cannot be together.
+    for (query, field) in [
+        ("agent_id=", "agent_id"),
+        ("customer_number=", "customer_number"),
+        ("customer_number=%00", "customer_number"),
+        ("customer_number=187", "customer_number"),
+        ("tracking_number=(1)-42", "tracking_number"),
+        ("min_duration=10&max_duration=9", "max_duration"),
+        ("max_duration=4294967296", "max_duration"),
+        ("from=2026-11-02&to=2026-11-01", "to"),
+        ("from=2026-11-01T10:00:00", "from"),
+        ("from=2026-13-01", "from"),
+        ("from=20261101", "from"),
+        ("to=2026-11-01&tz=Europe", "tz"),
+        ("tz=+02:00", "tz"),
+    ] {
+        let answer = world.get(&format!("/api/calls?{query}")).await;
+        assert_eq!(answer.error(), (400, "invalid_request".to_owned()), "{query}");
+        assert_eq!(answer.json()["error"]["field"], field, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn another_order_than_by_time_needs_a_window() {
+    let world = World::new().await;
+    forty_calls(&world).await;
+    for (query, field) in [
+        ("sort=duration", "from"),
+        ("sort=outcome&from=2026-11-01", "to"),
+        ("sort=customer_number&to=2026-11-01", "from"),
+    ] {
+        let answer = world.get(&format!("/api/calls?{query}")).await;
+        assert_eq!(answer.error(), (400, "window_too_large".to_owned()), "{query}");
+        assert_eq!(answer.json()["error"]["field"], field, "{query}");
+    }
+    let query = "sort=duration&from=2026-11-01&to=2026-11-30";
+    assert!(!world.calls(query).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_number_is_found_in_any_way_of_writing_it() {
+    let options = Options {
+        parameters: [("DefaultCountry".to_owned(), "US".to_owned())].into(),
+        ..Options::default()
+    };
+    let world = World::with(options).await;
+    for (id, number) in [
+        ("conv_e164", "+16128675309"),
+        ("conv_short", "1001"),
+        ("conv_sip", "anna@example.com"),
+        ("conv_hidden", "anonymous"),
+    ] {
+        let mut body = phone_call(id, "2026-11-20T10:00:00Z", "2026-11-20T10:05:00Z");
+        body["data"]["metadata"]["phone_call"]["external_number"] = json!(number);
+        world.deliver_ok(body.to_string()).await;
+    }
+    for (written, id) in [
+        ("%2B16128675309", Some("conv_e164")),
+        ("%2B1 (612) 867-5309", Some("conv_e164")),
+        ("(612) 867-5309", Some("conv_e164")),
+        ("612.867.5309", Some("conv_e164")),
+        ("16128675309", Some("conv_e164")),
+        ("5309", Some("conv_e164")),
+        ("86-75309", Some("conv_e164")),
+        ("%2B5309", None),
+        ("1001", Some("conv_short")),
+        ("anna@example.com", Some("conv_sip")),
+        ("anonymous", Some("conv_hidden")),
+        ("example.com", None),
+    ] {
+        let calls = world
+            .calls(&format!("customer_number={}", written.replace(' ', "%20")))
+            .await;
+        assert_eq!(ids(&calls), Vec::from_iter(id), "{written}");
+    }
+}
+
+#[tokio::test]
+async fn the_delivery_log_is_filtered() {
+    let world = World::new().await;
+    let start: Timestamp = "2026-10-30T22:00:00Z".parse().unwrap();
+    let [a, b] =
+        ["conv_a", "conv_b"].map(|id| phone_call(id, "2026-10-30T10:00:00Z", "2026-10-30T10:05:00Z"));
+    for (hours, body) in [(0, &a), (1, &b), (3, &a), (26, &a)] {
+        world.stack.clock().set(start + SignedDuration::from_hours(hours));
+        world.deliver_ok(body.to_string()).await;
+    }
+    let other = client_from([127, 0, 0, 2].into());
+    let url = format!("{}{WEBHOOK_PATH}", world.stack.url());
+    let json_type = [("content-type", "application/json")];
+    let refused = request(&other, Method::POST, &url, &json_type, "{}").await;
+    assert_eq!(refused.status, 401);
+    world.deliver_ok("{}").await;
+    for (query, times) in [
+        (
+            "result=stored",
+            vec!["2026-10-30T23:00:00Z", "2026-10-30T22:00:00Z"],
+        ),
+        (
+            "result=duplicate",
+            vec!["2026-11-01T00:00:00Z", "2026-10-31T01:00:00Z"],
+        ),
+        ("result=failed", vec![]),
+        ("status=401", vec!["2026-11-01T00:00:00Z"]),
+        ("client_ip=127.0.0.2", vec!["2026-11-01T00:00:00Z"]),
+        ("client_ip=::ffff:127.0.0.2", vec!["2026-11-01T00:00:00Z"]),
+        ("client_ip=::1", vec![]),
+        ("conversation_id=conv_b", vec!["2026-10-30T23:00:00Z"]),
+        (
+            "conversation_id=conv_a&result=duplicate&to=2026-11-01",
+            vec!["2026-10-31T01:00:00Z"],
+        ),
+        ("from=2026-10-31&to=2026-11-01", vec!["2026-10-31T01:00:00Z"]),
+        (
+            "from=2026-10-31&to=2026-11-01&tz=Europe/Berlin",
+            vec!["2026-10-31T01:00:00Z", "2026-10-30T23:00:00Z"],
+        ),
+        (
+            "from=2026-10-30T23:00:00Z&to=2026-10-31T01:00:00Z",
+            vec!["2026-10-30T23:00:00Z"],
+        ),
+        ("from=1970-01-01&result=unparsed", vec!["2026-11-01T00:00:00Z"]),
+    ] {
+        for limit in [1, 100] {
+            let found = world
+                .walk("/api/deliveries", "deliveries", &format!("{query}&limit={limit}"))
+                .await;
+            let found: Vec<&str> = found
+                .iter()
+                .map(|entry| entry["received_at"].as_str().unwrap())
+                .collect();
+            assert_eq!(found, times, "{query} by {limit}");
+        }
+    }
+    // What waits to be understood is found for as long as it waits.
+    world
+        .stack
+        .clock()
+        .set(start + SignedDuration::from_hours(24 * 200));
+    assert!(world.deliveries().await.is_empty(), "90 days by default");
+    let waiting = world
+        .walk("/api/deliveries", "deliveries", "from=2026-10-01")
+        .await;
+    assert_eq!(waiting.len(), 1);
+    assert_eq!(waiting[0]["result"], "unparsed");
+}
+
+#[tokio::test]
+async fn a_cursor_of_the_log_belongs_to_its_filter() {
+    let world = World::new().await;
+    for _ in 0..3 {
+        world
+            .deliver_ok(phone_call("conv_1", "2026-11-20T10:00:00Z", "2026-11-20T10:05:00Z").to_string())
+            .await;
+    }
+    let first = world.get("/api/deliveries?limit=1&status=200").await.expect(200);
+    let cursor = first["next_cursor"].as_str().unwrap();
+    for other in [
+        "",
+        "&status=401",
+        "&status=200&from=2026-01-01",
+        "&status=200&result=stored",
+    ] {
+        let answer = world
+            .get(&format!("/api/deliveries?limit=1{other}&cursor={cursor}"))
+            .await;
+        assert_eq!(answer.error(), (400, "invalid_cursor".to_owned()), "{other}");
+    }
+    let again = world
+        .get(&format!("/api/deliveries?limit=1&status=200&cursor={cursor}"))
+        .await;
+    assert_eq!(again.expect(200)["deliveries"][0]["result"], "duplicate");
 }
 
 #[tokio::test]

@@ -12,6 +12,8 @@ use reqwest::header::HeaderMap;
 use reqwest::{Client, Method, redirect};
 use serde_json::{Value, json};
 
+use crate::documenting;
+
 /// A stack of its own for one test, and a client.
 pub(crate) struct World {
     pub(crate) stack: Stack,
@@ -219,7 +221,12 @@ impl World {
             }
         }
         let url = format!("{}{path}", self.stack.url());
-        request(&self.client, method, &url, headers, body).await
+        let answer = request(&self.client, method.clone(), &url, headers, body).await;
+        if path.starts_with("/api/") && !path.starts_with(documenting::PATH) {
+            let document = documenting::document(self).await;
+            documenting::expect_documented(document, &method, path, &answer);
+        }
+        answer
     }
 
     /// Every call, over all pages.
@@ -238,7 +245,8 @@ impl World {
             .await
     }
 
-    async fn walk(&self, path: &str, things: &str, query: &str) -> Vec<Value> {
+    /// Every entry of a list, over all pages.
+    pub(crate) async fn walk(&self, path: &str, things: &str, query: &str) -> Vec<Value> {
         let mut all = Vec::new();
         let mut cursor = String::new();
         loop {
