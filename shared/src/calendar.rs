@@ -186,3 +186,95 @@ impl Interval {
         date.to_zoned(start.time_zone().clone()).ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn zone(name: &str) -> Zone {
+        Zone::try_from(name.to_owned()).unwrap()
+    }
+
+    fn instant(text: &str, name: &str) -> String {
+        let moment = Moment::try_from(text.to_owned()).unwrap();
+        moment.instant(&zone(name)).unwrap().to_string()
+    }
+
+    #[test]
+    fn a_date_is_its_first_instant() {
+        for (text, name, expected) in [
+            ("2026-11-01T10:00:00Z", "Europe/Berlin", "2026-11-01T10:00:00Z"),
+            ("2026-11-01T10:00:00+05:30", "UTC", "2026-11-01T04:30:00Z"),
+            ("2026-11-01", "UTC", "2026-11-01T00:00:00Z"),
+            ("2026-11-01", "Asia/Kolkata", "2026-10-31T18:30:00Z"),
+            // The clock goes from midnight to one.
+            ("2026-04-24", "Africa/Cairo", "2026-04-23T22:00:00Z"),
+            // Midnight comes twice.
+            ("2026-11-01", "America/Havana", "2026-11-01T04:00:00Z"),
+            // A call of the millisecond before is not in.
+            ("2026-11-01T10:00:00.0001Z", "UTC", "2026-11-01T10:00:00.001Z"),
+        ] {
+            assert_eq!(instant(text, name), expected, "{text} {name}");
+        }
+        for bad in [
+            "",
+            "2026-11-01T10:00:00",
+            "2026-11-01 ",
+            "20261101",
+            "2026-02-30",
+            "today",
+            "2026-1-1",
+        ] {
+            assert!(Moment::try_from(bad.to_owned()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn zones_are_known_by_their_names() {
+        for name in [
+            "UTC",
+            "Europe/Berlin",
+            "America/Argentina/Buenos_Aires",
+            "Pacific/Chatham",
+        ] {
+            assert_eq!(zone(name).name(), name);
+        }
+        for bad in ["", "Europe", "+02:00", "CEST-2", "Etc/Unknown", "../etc/passwd"] {
+            assert!(Zone::try_from(bad.to_owned()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn buckets_cover_their_window_without_a_gap() {
+        let (from, to) = ("2025-01-01T00:00:00Z", "2027-01-01T00:00:00Z");
+        let (from, to): (Timestamp, Timestamp) = (from.parse().unwrap(), to.parse().unwrap());
+        for name in [
+            "UTC",
+            "Europe/Berlin",
+            "America/New_York",
+            "Asia/Kathmandu",
+            "Australia/Lord_Howe",
+        ] {
+            for (interval, least) in [
+                (Interval::Hour, 17_519),
+                (Interval::Day, 730),
+                (Interval::Week, 105),
+                (Interval::Month, 24),
+            ] {
+                let starts = interval.buckets(from, to, &zone(name), 20_000).unwrap();
+                assert!(
+                    (least..=least + 3).contains(&starts.len()),
+                    "{name} {interval:?} {}",
+                    starts.len()
+                );
+                assert!(starts.windows(2).all(|pair| pair[0] < pair[1]));
+                assert!(starts[0] <= from && starts[1] > from && starts[starts.len() - 1] < to);
+                assert!(
+                    interval
+                        .buckets(from, to, &zone(name), starts.len() - 1)
+                        .is_none()
+                );
+            }
+        }
+    }
+}

@@ -404,33 +404,4 @@ mod tests {
         let zipped = large_answer(&headers("gzip"), "application/json", large).unwrap();
         assert!(zipped.is_some());
     }
-
-    #[test]
-    fn a_query_is_taken_whole_or_refused() {
-        let query = |pairs: &[(&str, &str)]| {
-            Query(
-                pairs
-                    .iter()
-                    .map(|(a, b)| ((*a).to_owned(), (*b).to_owned()))
-                    .collect(),
-            )
-        };
-        let field = |error: Error| match error {
-            Error::Invalid { field, .. } => field.unwrap(),
-            other => panic!("{other}"),
-        };
-        assert_eq!(query(&[("limit", "100")]).take_limit().unwrap(), 100);
-        assert_eq!(query(&[]).take_limit().unwrap(), 25);
-        for limit in ["0", "101", "-1", "ten", "", "1e1"] {
-            assert_eq!(
-                field(query(&[("limit", limit)]).take_limit().unwrap_err()),
-                "limit"
-            );
-        }
-        assert_eq!(
-            field(query(&[("limit", "1"), ("limit", "2")]).take_limit().unwrap_err()),
-            "limit"
-        );
-        assert_eq!(field(query(&[("colour", "red")]).finish().unwrap_err()), "colour");
-    }
 }

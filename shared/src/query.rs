@@ -336,4 +336,12 @@ mod tests {
             assert!(message.starts_with(name), "{message}");
         }
     }
+
+    #[test]
+    fn a_page_has_one_to_a_hundred_entries() {
+        assert_eq!(query(&[]).take::<Paging>().unwrap().limit.get(), 25);
+        for limit in ["0", "101", "-1", "ten", "", "1e1"] {
+            assert!(query(&[("limit", limit)]).take::<Paging>().is_err(), "{limit}");
+        }
+    }
 }

@@ -581,11 +581,11 @@ mod tests {
     #[test]
     fn months_are_walked_back_without_a_gap() {
         let months = months_back(
-            "2026-01-31T12:00:00Z".parse().unwrap(),
-            "2025-11-02T12:00:00Z".parse().unwrap(),
+            "2027-01-31T12:00:00Z".parse().unwrap(),
+            "2026-11-02T12:00:00Z".parse().unwrap(),
         );
         let months: Vec<String> = months.map(|(month, _)| month).collect();
-        assert_eq!(months, ["2026-01", "2025-12", "2025-11"]);
+        assert_eq!(months, ["2027-01", "2026-12", "2026-11"]);
     }
 
     #[test]
