@@ -8,6 +8,7 @@ mod authorizer;
 mod binaries;
 pub mod clock;
 mod cloudformation;
+pub mod demo;
 pub mod dynamodb;
 mod gateway;
 pub mod issuer;

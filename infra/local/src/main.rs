@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use jiff::{SignedDuration, Timestamp};
 use local::dynamodb::Storage;
 use local::logs::Logs;
-use local::{DEFAULT_WEBHOOK_SECRET, Options, Stack, issuer, sender, workspace};
+use local::{DEFAULT_WEBHOOK_SECRET, Options, Stack, demo, issuer, sender, workspace};
 use tokio::signal::unix::{SignalKind, signal};
 
 const DEFAULT_URL: &str = "http://127.0.0.1:3000";
@@ -68,6 +68,15 @@ enum Command {
         #[arg(long, default_value = DEFAULT_URL, value_parser = base_url)]
         url: String,
     },
+    /// Fills a running stack with two months of made-up calls.
+    Demo {
+        /// The secret to sign with.
+        #[arg(long, default_value = DEFAULT_WEBHOOK_SECRET)]
+        secret: String,
+        /// Where the stack is.
+        #[arg(long, default_value = DEFAULT_URL, value_parser = base_url)]
+        url: String,
+    },
     /// Prints a bearer token for the API; it lasts for an hour, or until the stack stops.
     Token {
         /// One that can change nothing.
@@ -118,6 +127,7 @@ async fn main() -> ExitCode {
             secret,
             url,
         }) => send(files, age, &secret, &url).await,
+        Some(Command::Demo { secret, url }) => demo::fill(&url, &secret).await,
         Some(Command::Token { read_only, url }) => token(read_only, &url).await,
         Some(Command::Invoke { function, event, url }) => invoke(&function, event, &url).await,
     };
