@@ -1,11 +1,12 @@
 //! What a request costs at the store: units and round trips are budgets.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use jiff::{SignedDuration, Timestamp};
 use local::dynamodb::{Fault, StoreRequest};
 use local::sender::SIGNATURE_HEADER;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{World, deliver_many, event, full_size, phone_call};
 
@@ -246,4 +247,106 @@ async fn a_contact_costs_at_most_four_write_units() {
         assert!(written <= most * f64::from(count));
         assert!(requests.iter().all(|request| request.operation != "Scan"));
     }
+}
+
+/// Calls put straight into the store, evenly over 60 days up to
+/// 2026-11-20, as a call that was delivered is there; 1 in 100 is of another agent.
+async fn store_calls(world: &World, count: u32) {
+    let first = phone_call("conv_first", "2026-09-21T00:00:00Z", "2026-09-21T00:05:00Z");
+    world.deliver_ok(first.to_string()).await;
+    let table = "CallsTable";
+    let key = json!({ "call_id": { "S": "conv_first" }, "part": { "S": "head" } });
+    let item = world.ask_store("GetItem", &json!({ "TableName": table, "Key": key })).await["Item"].clone();
+    let months = ["2026-09", "2026-10", "2026-11"];
+    let item_of_months = json!({ "call_id": { "S": "calls" }, "part": { "S": "months" }, "months": { "SS": months } });
+    let put = json!({ "TableName": table, "Item": item_of_months });
+    world.ask_store("PutItem", &put).await;
+    let start: Timestamp = "2026-09-21T00:00:00Z".parse().unwrap();
+    let step = SignedDuration::from_secs(60 * 24 * 3600 / i64::from(count));
+    let indexes: Vec<u32> = (1..count).collect();
+    for chunk in indexes.chunks(25) {
+        let puts = chunk.iter().map(|index| {
+            let started = (start + step * i32::try_from(*index).unwrap()).strftime("%Y-%m-%dT%H:%M:%S.000Z");
+            let (started, id) = (started.to_string(), format!("conv_{index:024}"));
+            let mut item = item.clone();
+            for (attribute, value) in [
+                ("call_id", id.clone()),
+                ("started", format!("{started}#{id}")),
+                ("start_month", started[..7].to_owned()),
+                ("campaign_month", format!("unattributed#{}", &started[..7])),
+                ("customer_number", format!("+1612{:07}", u64::from(*index) * 7919 % (u64::from(count) * 6 / 10))),
+                ("agent_id", if index % 100 == 0 { "agent_rare" } else { "agent_1" }.to_owned()),
+            ] {
+                item[attribute] = json!({ "S": value });
+            }
+            item["duration_seconds"] = json!({ "N": (index % 600).to_string() });
+            json!({ "PutRequest": { "Item": item } })
+        });
+        let puts: Vec<Value> = puts.collect();
+        let answer = world.ask_store("BatchWriteItem", &json!({ "RequestItems": { (table): puts } })).await;
+        assert_eq!(answer["UnprocessedItems"], json!({}));
+    }
+}
+
+/// Read units and milliseconds of a request, and its answer.
+async fn measured(world: &World, path: &str) -> (f64, u128, Value) {
+    world.stack.dynamodb().record();
+    let began = Instant::now();
+    let answer = world.get(path).await.expect(200);
+    let milliseconds = began.elapsed().as_millis();
+    let requests = world.stack.dynamodb().recorded();
+    assert!(requests.iter().all(|request| request.operation != "Scan"));
+    (read_units(&requests), milliseconds, answer)
+}
+
+#[tokio::test]
+async fn a_page_by_time_costs_the_same_at_every_size() {
+    let sizes: &[u32] = if full_size() { &[1000, 10_000, 100_000] } else { &[1000, 3000] };
+    let mut pages = Vec::new();
+    for size in sizes {
+        let world = World::new().await;
+        store_calls(&world, *size).await;
+        let tell = |what: &str, (units, milliseconds, _): &(f64, u128, Value)| {
+            eprintln!("{size} calls: {what}: {units} read units, {milliseconds} ms");
+        };
+        // What runs first pays for the start of a function.
+        world.get("/api/calls?limit=1").await.expect(200);
+
+        let mut page = measured(&world, "/api/calls").await;
+        tell("first page", &page);
+        pages.push(page.0);
+        let mut number = 1;
+        while let (Some(cursor), 1..100) = (page.2["next_cursor"].as_str(), number) {
+            page = measured(&world, &format!("/api/calls?cursor={cursor}")).await;
+            number += 1;
+        }
+        tell(&format!("page {number}"), &page);
+        pages.push(page.0);
+
+        let filtered = measured(&world, "/api/calls?agent_id=agent_rare").await;
+        tell("page of a filter that 1 in 100 matches", &filtered);
+        let found = filtered.2["calls"].as_array().unwrap().len();
+        assert_eq!(found, 25.min(*size as usize / 100 - usize::from(*size == 1000)));
+
+        // As many as can be put in order.
+        let days = 60 * 10_000 / (*size).max(10_000);
+        let to = "2026-09-21T00:00:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_hours(24 * i64::from(days));
+        let sorted = measured(&world, &format!("/api/calls?sort=duration&from=2026-09-21&to={to}")).await;
+        tell(&format!("page by duration, {} calls in {days} days", (*size).min(10_000)), &sorted);
+
+        for report in ["summary?group_by=campaign", "timeseries?interval=day"] {
+            let path = format!("/api/reports/{report}&from=2026-09-21&to=2026-11-20");
+            let all = measured(&world, &path).await;
+            tell(&format!("{report} of 60 days"), &all);
+            if report.starts_with("summary") {
+                assert_eq!(all.2["total"]["calls"], *size);
+            }
+            let path = format!("/api/reports/{report}&from=2026-10-21&to=2026-11-20");
+            tell(&format!("{report} of 30 days, customers looked up"), &measured(&world, &path).await);
+        }
+    }
+    assert!(pages.iter().all(|units| *units <= 4.0), "{pages:?}");
+    // But for a few bytes of difference between one call and another.
+    let least = pages.iter().copied().fold(f64::INFINITY, f64::min);
+    assert!(pages.iter().all(|units| *units <= least + 0.5), "{pages:?}");
 }

@@ -11,6 +11,7 @@ mod attributing;
 mod campaigns;
 mod costs;
 mod deciding;
+mod demonstrating;
 mod documenting;
 mod durability;
 mod exporting;
