@@ -127,7 +127,7 @@ impl JsonSchema for Zone {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Interval {
-    /// From one full hour of the clock to the next.
+    /// From one full hour of the clock to the next, or to where the clock is changed.
     Hour,
     /// A day has 23 or 25 hours where the clock is changed.
     Day,
@@ -140,11 +140,11 @@ pub enum Interval {
 impl Interval {
     /// The starts of all buckets from the one that holds `from` to the one that
     /// holds the last instant before `to`, in order; `None` where there are more
-    /// than `most`.
+    /// than `most`, or the first one begins before the calendar.
     #[must_use]
     pub fn buckets(self, from: Timestamp, to: Timestamp, zone: &Zone, most: usize) -> Option<Vec<Timestamp>> {
         let mut starts = Vec::new();
-        let mut next = self.start(&from.to_zoned(zone.0.clone()));
+        let mut next = Some(self.start(&from.to_zoned(zone.0.clone()))?);
         while let Some(start) = next.filter(|start| start.timestamp() < to) {
             if starts.len() == most {
                 return None;
@@ -158,11 +158,13 @@ impl Interval {
     /// The start of the bucket that holds a time.
     fn start(self, time: &Zoned) -> Option<Zoned> {
         let date = match self {
-            // Minutes past the hour are the same on both sides of the clock's change.
             Self::Hour => {
-                let past = i64::from(time.minute()) * 60 + i64::from(time.second());
-                let past = past.seconds().nanoseconds(i64::from(time.subsec_nanosecond()));
-                return time.checked_sub(past).ok();
+                // Hour by hour from the start of the day, whatever the clock does on it.
+                let mut start = time.date().to_zoned(time.time_zone().clone()).ok()?;
+                while let Some(next) = self.following(&start).filter(|next| next <= time) {
+                    start = next;
+                }
+                return Some(start);
             }
             Self::Day => time.date(),
             Self::Week => {
@@ -177,7 +179,11 @@ impl Interval {
     /// The start of the next bucket, from the start of one.
     fn following(self, start: &Zoned) -> Option<Zoned> {
         let date = match self {
-            Self::Hour => return start.checked_add(1.hour()).ok(),
+            // Where a clock was moved by half an hour, the hour after that is half as long.
+            Self::Hour => {
+                let left = 60 - i64::from(start.minute());
+                return start.checked_add(left.minutes()).ok();
+            }
             Self::Day => start.date().tomorrow().ok()?,
             Self::Week => start.date().checked_add(1.week()).ok()?,
             Self::Month => start.date().checked_add(1.month()).ok()?,
@@ -242,6 +248,33 @@ mod tests {
         for bad in ["", "Europe", "+02:00", "CEST-2", "Etc/Unknown", "../etc/passwd"] {
             assert!(Zone::try_from(bad.to_owned()).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_hour_ends_where_the_clock_is_moved_by_half_of_one() {
+        let starts = |from: &str, to: &str| -> Vec<String> {
+            let (from, to) = (from.parse().unwrap(), to.parse().unwrap());
+            let starts = Interval::Hour.buckets(from, to, &zone("Australia/Lord_Howe"), 10);
+            starts.unwrap().iter().map(Timestamp::to_string).collect()
+        };
+        // From 02:00 to 02:30, and back from 02:00 to 01:30.
+        assert_eq!(
+            starts("2026-10-03T14:30:00Z", "2026-10-03T17:30:00Z"),
+            [
+                "2026-10-03T14:30:00Z",
+                "2026-10-03T15:30:00Z",
+                "2026-10-03T16:00:00Z",
+                "2026-10-03T17:00:00Z"
+            ]
+        );
+        assert_eq!(
+            starts("2026-04-04T14:10:00Z", "2026-04-04T16:30:00Z"),
+            [
+                "2026-04-04T14:00:00Z",
+                "2026-04-04T15:00:00Z",
+                "2026-04-04T15:30:00Z"
+            ]
+        );
     }
 
     #[test]

@@ -13,10 +13,12 @@ use crate::attribution::Status;
 use crate::calendar::{Interval, Zone};
 use crate::error::Error;
 use crate::phone_number::PhoneNumber;
-use crate::store::calls::{CallFilter, CallList, CallRecord, CallStore};
+use crate::store::calls::{CallFilter, CallRecord, CallStore, window_too_large};
 
 /// Calls that one report counts at most.
-const MAX_CALLS: usize = 200_000;
+const MAX_CALLS: usize = 100_000;
+/// Entries of a list that cost as many read units as looking up one customer.
+const ENTRIES_PER_LOOKUP: usize = 5;
 /// Buckets that one time series has at most.
 const MAX_BUCKETS: usize = 10_000;
 
@@ -144,12 +146,11 @@ impl Reporter {
     ) -> Result<(Vec<Row>, Measures), Error> {
         let mut groups: BTreeMap<Option<String>, Tally> = BTreeMap::new();
         let mut total = Tally::default();
-        self.calls
-            .for_each(filter, MAX_CALLS, |record| {
-                groups.entry(key(&record, group_by)).or_default().add(&record);
-                total.add(&record);
-            })
-            .await?;
+        self.count(filter, |record| {
+            groups.entry(key(&record, group_by)).or_default().add(&record);
+            total.add(&record);
+        })
+        .await?;
         let first_calls = self.first_calls(filter, &total).await?;
         let row = |(key, tally): (Option<String>, Tally)| Row {
             key,
@@ -187,49 +188,58 @@ impl Reporter {
         })?;
         let mut tallies: Vec<Tally> = starts.iter().map(|_| Tally::default()).collect();
         let mut total = Tally::default();
-        self.calls
-            .for_each(filter, MAX_CALLS, |record| {
-                let begun = starts.partition_point(|start| *start <= record.call.started_at);
-                if let Some(tally) = begun.checked_sub(1).and_then(|index| tallies.get_mut(index)) {
-                    tally.add(&record);
-                    total.add(&record);
-                }
-            })
-            .await?;
+        self.count(filter, |record| {
+            let begun = starts.partition_point(|start| *start <= record.call.started_at);
+            if let Some(tally) = begun.checked_sub(1).and_then(|index| tallies.get_mut(index)) {
+                tally.add(&record);
+                total.add(&record);
+            }
+        })
+        .await?;
         let first_calls = self.first_calls(filter, &total).await?;
         let measures = tallies.iter().map(|tally| tally.measures(&first_calls));
         Ok(starts.iter().copied().zip(measures).collect())
     }
 
-    /// The first call ever of each customer of these calls.
+    /// The calls of a filter, each handed to `take`.
+    async fn count(&self, filter: &CallFilter, take: impl FnMut(CallRecord) + Send) -> Result<(), Error> {
+        if self.calls.for_each(filter, MAX_CALLS, take).await? {
+            Ok(())
+        } else {
+            Err(window_too_large("from", MAX_CALLS))
+        }
+    }
+
+    /// The place of the first call ever of each customer of these calls, where it
+    /// may be one of these.
     async fn first_calls(
         &self,
         filter: &CallFilter,
         total: &Tally,
     ) -> Result<HashMap<PhoneNumber, String>, Error> {
-        let only_a_window = CallFilter {
+        let window = CallFilter {
             from: filter.from,
             to: filter.to,
             ..CallFilter::default()
-        } == *filter;
-        if only_a_window && !self.is_any_before(filter.from).await? {
-            return Ok(total.customers.clone());
+        };
+        let mut new = total.customers.clone();
+        if *filter == window {
+            // All calls of the window are here, so who is not found before it is new.
+            let before = CallFilter {
+                to: filter.from,
+                ..CallFilter::default()
+            };
+            let most = new.len() * ENTRIES_PER_LOOKUP;
+            let find = |record: CallRecord| {
+                if let Some(customer) = &record.call.customer_number {
+                    new.remove(customer);
+                }
+            };
+            if filter.from.is_none() || self.calls.for_each(&before, most, find).await? {
+                return Ok(new);
+            }
         }
-        self.calls
-            .first_calls(total.customers.keys().cloned().collect())
-            .await
-    }
-
-    async fn is_any_before(&self, from: Option<Timestamp>) -> Result<bool, Error> {
-        if from.is_none() {
-            return Ok(false);
-        }
-        let before = CallList::latest_first(CallFilter {
-            to: from,
-            ..CallFilter::default()
-        });
-        let page = self.calls.list(&before, 1, None).await?;
-        Ok(!page.entries.is_empty() || page.next_cursor.is_some())
+        self.calls.first_calls(new.into_keys().collect()).await
     }
 }
 

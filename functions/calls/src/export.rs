@@ -25,9 +25,14 @@ impl State {
         let names = self.names_of(&page.entries).await?;
         let calls = page.entries.iter().map(|record| CallView::new(record, &names));
         let (bytes, content_type, name) = match format {
-            ExportFormat::Csv => (
-                csv_rows(calls, cursor.is_none())?,
+            ExportFormat::Csv if cursor.is_none() => (
+                csv_rows(calls, true)?,
                 "text/csv; charset=utf-8; header=present",
+                "calls.csv",
+            ),
+            ExportFormat::Csv => (
+                csv_rows(calls, false)?,
+                "text/csv; charset=utf-8; header=absent",
                 "calls.csv",
             ),
             ExportFormat::Ndjson => (ndjson_lines(calls)?, "application/x-ndjson", "calls.ndjson"),
@@ -82,7 +87,7 @@ fn csv_rows<'a>(calls: impl Iterator<Item = CallView<'a>>, with_header: bool) ->
         writer.write_record(CSV_COLUMNS).map_err(failed)?;
     }
     for call in calls {
-        let cells = call.csv_cells().map(|cell| harmless(cell.unwrap_or_default()));
+        let cells = call.csv_cells().map(|cell| harmless(&cell.unwrap_or_default()));
         writer.write_record(cells).map_err(failed)?;
     }
     writer
@@ -90,16 +95,24 @@ fn csv_rows<'a>(calls: impl Iterator<Item = CallView<'a>>, with_header: bool) ->
         .map_err(|error| Error::internal("writing calls as CSV", error.into_error()))
 }
 
-/// A cell that no spreadsheet takes for a formula: an apostrophe before it makes
-/// it text. Also before a phone number, which would otherwise lose its plus sign.
+/// A cell that no spreadsheet takes for a formula: an apostrophe makes text of
+/// what would begin one. Also of a phone number, which would otherwise lose its
+/// plus sign; and within a cell behind what some countries' spreadsheets take for
+/// the end of a cell.
 ///
 /// <https://owasp.org/www-community/attacks/CSV_Injection>
-fn harmless(cell: String) -> String {
-    if cell.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']) {
-        format!("'{cell}")
-    } else {
-        cell
+fn harmless(cell: &str) -> String {
+    let mut written = String::with_capacity(cell.len() + 1);
+    let mut at_start = true;
+    for character in cell.chars() {
+        if at_start && ['=', '+', '-', '@'].contains(&character) {
+            written.push('\'');
+        }
+        let is_separator = [';', '\t', '\r', '\n'].contains(&character);
+        at_start = is_separator || (at_start && (character == ' ' || character == '"'));
+        written.push(character);
     }
+    written
 }
 
 #[cfg(test)]
@@ -116,11 +129,14 @@ mod tests {
             ("+16125550187", "'+16125550187"),
             ("-1", "'-1"),
             ("@SUM(A1)", "'@SUM(A1)"),
-            ("\t=1", "'\t=1"),
-            ("\r=1", "'\r=1"),
-            ("\n=1", "'\n=1"),
+            ("\t=1", "\t'=1"),
+            (" =1", " '=1"),
+            ("\"=1", "\"'=1"),
+            ("x;=1; @2", "x;'=1; '@2"),
+            ("two\n=lines", "two\n'=lines"),
+            ("a - b = c", "a - b = c"),
         ] {
-            assert_eq!(harmless(cell.to_owned()), written);
+            assert_eq!(harmless(cell), written);
         }
     }
 

@@ -146,7 +146,7 @@ impl State {
         let skipped = match cursor {
             Some(cursor) => cursor::decode(&list, &cursor)?
                 .parse()
-                .map_err(|error| Error::internal("reading a cursor of ours", error))?,
+                .map_err(|_| cursor::invalid())?,
             None => 0,
         };
         let body = self
@@ -185,6 +185,8 @@ pub fn needs_compression() -> Error {
     Error::Invalid {
         code: "compression_needed",
         field: None,
-        message: "this answer passes the gateway only compressed: send accept-encoding: gzip".to_owned(),
+        message:
+            "this answer passes the gateway only compressed: send accept-encoding: gzip, or a smaller limit"
+                .to_owned(),
     }
 }

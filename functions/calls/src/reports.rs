@@ -1,17 +1,17 @@
 //! What calls come to.
 
 use jiff::Timestamp;
-use lambda_http::http::{Response, StatusCode};
+use lambda_http::http::Response;
 use lambda_http::{Body, Request};
 use shared::api::calls::CallFilterRequest;
 use shared::api::reports::{ReportScope, Summary, SummaryRequest, Timeseries, TimeseriesRequest};
 use shared::campaign::CampaignId;
 use shared::error::Error;
-use shared::http::json_answer;
+use shared::http::large_json_answer;
 use shared::query::Query;
 use shared::report::GroupBy;
 
-use crate::handler::State;
+use crate::handler::{State, needs_compression};
 
 impl State {
     pub async fn summary(&self, request: &Request, now: Timestamp) -> Result<Response<Body>, Error> {
@@ -22,7 +22,8 @@ impl State {
         let keys = rows.iter().filter(|_| group_by == GroupBy::Campaign);
         let campaigns = keys.filter_map(|row| CampaignId::try_from(row.key.clone()?).ok());
         let names = self.campaigns.names(campaigns).await?;
-        json_answer(StatusCode::OK, &Summary::new(&scope, &rows, total, &names))
+        let summary = Summary::new(&scope, &rows, total, &names);
+        large_json_answer(request.headers(), &summary)?.ok_or_else(needs_compression)
     }
 
     pub async fn timeseries(&self, request: &Request, now: Timestamp) -> Result<Response<Body>, Error> {
@@ -34,7 +35,8 @@ impl State {
             .reporter
             .timeseries(&scope.filter, window, interval, &scope.zone)
             .await?;
-        json_answer(StatusCode::OK, &Timeseries::new(&scope, interval, buckets))
+        let timeseries = Timeseries::new(&scope, interval, buckets);
+        large_json_answer(request.headers(), &timeseries)?.ok_or_else(needs_compression)
     }
 
     fn report_scope(&self, mut query: Query, now: Timestamp) -> Result<ReportScope, Error> {

@@ -172,7 +172,7 @@ pub enum ExportFormat {
 
 /// How many calls a part of an export has at most: 1 to 1,000, and by default as many.
 ///
-/// So many pass the gateway whatever they hold: a call has at most 4 KB.
+/// So many take about 1 MB; the gateway takes six.
 pub type PartLimit = Limit<1000, 1000>;
 
 // ------------------------------------------------------------------ answers

@@ -57,7 +57,7 @@ fn routes() -> Vec<Route> {
             .query::<CallFilterRequest>()
             .query::<SortRequest>()
             .query::<ExportRequest>()
-            .file(&["text/csv", "application/x-ndjson"]),
+            .parts(&["text/csv", "application/x-ndjson"]),
         get("/api/calls/{id}", "One call with everything").answer::<DetailedCall>(200),
         get("/api/calls/{id}/raw", "The newest body of a call, byte for byte")
             .file(&["application/json", "application/octet-stream"]),
@@ -109,20 +109,17 @@ fn routes() -> Vec<Route> {
             .answer::<CampaignPage>(200),
         post("/api/campaigns", "Make a campaign")
             .body::<NewCampaign>()
-            .answer::<CampaignView>(201)
-            .refusals(&[409]),
+            .answer::<CampaignView>(201),
         get("/api/campaigns/{id}", "One campaign").answer::<CampaignView>(200),
         patch("/api/campaigns/{id}", "Change a campaign")
             .body::<ChangedCampaign>()
-            .answer::<CampaignView>(200)
-            .refusals(&[409]),
+            .answer::<CampaignView>(200),
         put(
             "/api/campaigns/{id}/numbers/{number}",
             "Give a tracking number to a campaign for a while",
         )
         .body::<AssignmentRequest>()
-        .answer::<CampaignView>(200)
-        .refusals(&[409]),
+        .answer::<CampaignView>(200),
         delete(
             "/api/campaigns/{id}/numbers/{number}",
             "End the assignment of a number, or remove a wrong one",
@@ -134,8 +131,7 @@ fn routes() -> Vec<Route> {
             "Give an agent to a campaign for a while",
         )
         .body::<AssignmentRequest>()
-        .answer::<CampaignView>(200)
-        .refusals(&[409]),
+        .answer::<CampaignView>(200),
         delete(
             "/api/campaigns/{id}/agents/{agent_id}",
             "End the assignment of an agent, or remove a wrong one",
@@ -213,6 +209,8 @@ enum Answer {
     Json(MakeSchema),
     /// Bytes of one of these types.
     File(&'static [&'static str]),
+    /// The same, part by part.
+    Parts(&'static [&'static str]),
 }
 
 fn route(method: &'static str, path: &'static str, summary: &'static str) -> Route {
@@ -306,6 +304,13 @@ impl Route {
         }
     }
 
+    fn parts(self, content_types: &'static [&'static str]) -> Self {
+        Self {
+            answer: (200, Answer::Parts(content_types)),
+            ..self
+        }
+    }
+
     fn refusals(self, statuses: &[u16]) -> Self {
         Self {
             refusals: statuses.to_vec(),
@@ -355,18 +360,25 @@ impl Route {
         let (status, answer) = &self.answer;
         let content = match answer {
             Answer::Json(make) => json!({ "application/json": { "schema": make(answers) } }),
-            Answer::File(types) => types.iter().map(|name| ((*name).to_owned(), json!({}))).collect(),
+            Answer::File(types) | Answer::Parts(types) => {
+                types.iter().map(|name| ((*name).to_owned(), json!({}))).collect()
+            }
         };
         let mut described = Map::new();
-        described.insert(
-            status.to_string(),
-            json!({ "description": "Done.", "content": content }),
-        );
+        let mut done = json!({ "description": "Done.", "content": content });
+        if let Answer::Parts(_) = answer {
+            done["headers"] = json!({ "link": {
+                "description": "`<address>; rel=\"next\"`: the next part; none with the last one.",
+                "schema": { "type": "string" },
+            } });
+        }
+        described.insert(status.to_string(), done);
         for (status, _) in REFUSALS {
             let is_usual = match status {
                 401 | 403 | 429 => !self.is_open,
                 404 => self.path_parameters().next().is_some(),
-                _ => !matches!(status, 405 | 409 | 415),
+                409 => self.method != "get" && self.path.starts_with("/api/campaigns"),
+                _ => !matches!(status, 405 | 415),
             };
             if is_usual || self.refusals.contains(&status) {
                 let reference = format!("#/components/responses/{status}");

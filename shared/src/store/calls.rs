@@ -20,6 +20,7 @@ mod lists;
 
 pub use decided::{Before, Decided, Member};
 pub use filter::{CallFilter, CallList, NumberFilter, Order, Sort};
+pub use lists::window_too_large;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use crate::error::Error;
 
 const CHECKSUM_BYTES: usize = 8;
+const MAX_POSITION_BYTES: usize = 1024;
 
 /// A cursor after `position` in the list that `list` describes: its filter and sort.
 pub fn encode(list: &str, position: &str) -> String {
@@ -23,7 +24,13 @@ pub fn decode(list: &str, cursor: &str) -> Result<String, Error> {
     let bytes = BASE64URL.decode(cursor).map_err(|_| invalid())?;
     let (sum, position) = bytes.split_at_checked(CHECKSUM_BYTES).ok_or_else(invalid)?;
     let position = std::str::from_utf8(position).map_err(|_| invalid())?;
-    if sum != checksum(list, position) {
+    // The checksum is no signature, so a position may still be anybody's; none of
+    // ours is empty, longer than a key, or (but for what parts two values) unprintable.
+    let is_printable = position
+        .chars()
+        .all(|character| !character.is_control() || character == '\n');
+    let is_ours = (1..=MAX_POSITION_BYTES).contains(&position.len()) && is_printable;
+    if sum != checksum(list, position) || !is_ours {
         return Err(invalid());
     }
     Ok(position.to_owned())
@@ -66,6 +73,12 @@ mod tests {
             altered[position] = if altered[position] == b'A' { b'B' } else { b'A' };
             let altered = String::from_utf8(altered).unwrap();
             assert!(decode("calls a", &altered).is_err(), "{altered}");
+        }
+        for position in ["", "\u{1}", "\u{7f}", &"x".repeat(1025)] {
+            assert!(
+                decode("calls a", &encode("calls a", position)).is_err(),
+                "{position:?}"
+            );
         }
         for garbage in ["", "!", "é", "AAAA", &"A".repeat(10_000)] {
             assert!(decode("calls a", garbage).is_err());

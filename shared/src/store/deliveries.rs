@@ -377,11 +377,8 @@ impl DeliveryStore {
         let buckets = (0..SHARDS).map(|shard| self.query_bucket(month, shard, bounds, wanted));
         let mut found = Vec::new();
         let mut horizon = None;
-        for (items, more) in try_join_all(buckets).await? {
-            if more {
-                let last = items.last().map(|item| item.sk.as_str().to_owned());
-                horizon = horizon.max(last);
-            }
+        for (items, last) in try_join_all(buckets).await? {
+            horizon = horizon.max(last);
             found.extend(items);
         }
         found.sort_by(|a, b| b.sk.cmp(&a.sk));
@@ -396,14 +393,14 @@ impl DeliveryStore {
     }
 
     /// The newest entries of one bucket from the lower place to the upper one, both
-    /// included, and whether there are more.
+    /// included, and behind which of them there are more.
     async fn query_bucket(
         &self,
         month: &str,
         shard: u8,
         (lower, upper): (&str, &str),
         wanted: usize,
-    ) -> Result<(Vec<EntryItem>, bool), Error> {
+    ) -> Result<(Vec<EntryItem>, Option<String>), Error> {
         let answer = self
             .client
             .query()
@@ -418,10 +415,12 @@ impl DeliveryStore {
             .send()
             .await
             .map_err(|error| failure("listing deliveries", error))?;
-        let more = answer.last_evaluated_key.is_some();
+        let last = answer.last_evaluated_key;
+        let last = last.map(|key| from_item::<PlaceItem>("the end of a page", key));
+        let last = last.transpose()?.map(|last| last.sk);
         let items = answer.items.unwrap_or_default().into_iter();
         let items = items.map(|item| from_item("an entry of the delivery log", item));
-        Ok((items.collect::<Result<_, _>>()?, more))
+        Ok((items.collect::<Result<_, _>>()?, last))
     }
 }
 
@@ -499,6 +498,11 @@ struct EntryItem {
     kept_body: KeptBody,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     expires_at: Option<i64>,
+}
+
+#[derive(Deserialize)]
+struct PlaceItem {
+    sk: String,
 }
 
 impl EntryItem {

@@ -53,8 +53,9 @@ pub struct CallFilter {
 pub enum NumberFilter {
     /// This one.
     Is(PhoneNumber),
-    /// Those that end with these digits.
-    EndsWith(String),
+    /// Those that end with these digits, and this one: what they are as a whole
+    /// number. Nobody can tell which of the two was meant.
+    EndsWith(String, PhoneNumber),
 }
 
 /// A list of calls.
@@ -210,13 +211,10 @@ impl NumberFilter {
     pub fn parse(text: &str, country: Option<Country>) -> Result<Self, &'static str> {
         let expected = "expected a phone number, or at least its last four digits";
         let number = PhoneNumber::parse(text, country).ok_or(expected)?;
-        if number.as_str().starts_with('+') {
-            return Ok(Self::Is(number));
-        }
-        match digits(number.as_str()) {
-            None => Ok(Self::Is(number)),
+        match digits(text) {
             Some(digits) if digits.len() < LAST_DIGITS => Err(expected),
-            Some(digits) => Ok(Self::EndsWith(digits)),
+            Some(digits) if !text.trim_start().starts_with('+') => Ok(Self::EndsWith(digits, number)),
+            _ => Ok(Self::Is(number)),
         }
     }
 
@@ -224,9 +222,10 @@ impl NumberFilter {
         match wanted {
             None => true,
             Some(Self::Is(wanted)) => number == Some(wanted),
-            Some(Self::EndsWith(last)) => number
-                .and_then(|number| digits(number.as_str()))
-                .is_some_and(|digits| digits.ends_with(last)),
+            Some(Self::EndsWith(last, whole)) => number.is_some_and(|number| {
+                let ends_with = |digits: String| digits.ends_with(last);
+                number == whole || digits(number.as_str()).is_some_and(ends_with)
+            }),
         }
     }
 }
@@ -316,6 +315,42 @@ impl Place {
                 value: None,
                 start: text.to_owned(),
             },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_written_whole_or_by_its_last_digits() {
+        for (written, country, number, found) in [
+            ("+49 1511 2345678", None, "+4915112345678", true),
+            ("+4915112345678", Some("DE"), "+4915112345678", true),
+            ("01511 2345678", Some("DE"), "+4915112345678", true),
+            ("01511 2345678", None, "+4915112345678", false),
+            // Also a whole number, in Germany.
+            ("345678", Some("DE"), "+4915112345678", true),
+            ("345678", Some("DE"), "+49345678", true),
+            ("345678", None, "+4915112345678", true),
+            ("5678", None, "5678", true),
+            ("5678", None, "+4915112345679", false),
+            ("+5678", None, "+4915112345678", false),
+            ("anonymous", Some("DE"), "anonymous", true),
+            ("example.com", None, "1234@example.com", false),
+        ] {
+            let country = country.map(|country: &str| country.parse().unwrap());
+            let filter = NumberFilter::parse(written, country).unwrap();
+            let number = PhoneNumber::parse(number, None);
+            assert_eq!(
+                NumberFilter::matches(Some(&filter), number.as_ref()),
+                found,
+                "{written} {number:?}"
+            );
+        }
+        for bad in ["", " ", "187", "(1) 8-7", "+187", "\u{7}"] {
+            assert!(NumberFilter::parse(bad, None).is_err(), "{bad:?}");
         }
     }
 }

@@ -6,7 +6,6 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
-use futures_util::future::try_join_all;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -32,7 +31,7 @@ const PAGE_ENTRIES: usize = 10_000;
 /// Calls of a window that is ordered by something else than time.
 const SORTED_CALLS: usize = 10_000;
 /// Queries at the same time, where a whole window is read.
-const CONCURRENCY: usize = 16;
+const CONCURRENCY: usize = 8;
 /// First calls that are looked up at the same time.
 const LOOKUPS: usize = 64;
 /// Parts of a month that are read at the same time, each from one day to the next.
@@ -149,16 +148,24 @@ impl CallStore {
         if let Some(field) = unbounded {
             return Err(window_too_large(field, SORTED_CALLS));
         }
+        // Calls that come in between pages end no list that has begun.
+        let most = if after.is_some() {
+            2 * SORTED_CALLS
+        } else {
+            SORTED_CALLS
+        };
         let after = after.map(|after| Place::read(&after));
         let mut placed: Vec<(Place, CallRecord)> = Vec::new();
-        self.for_each(&list.filter, SORTED_CALLS, |record| {
+        let place_each = self.for_each(&list.filter, most, |record| {
             let place = Place::of(&record, list.sort);
             let is_behind = |after: &Place| place.compare(after, list.order).is_gt();
             if after.as_ref().is_none_or(is_behind) {
                 placed.push((place, record));
             }
-        })
-        .await?;
+        });
+        if !place_each.await? {
+            return Err(window_too_large("from", most));
+        }
         placed.sort_by(|(a, _), (b, _)| a.compare(b, list.order));
         let more = placed.len() > limit;
         placed.truncate(limit);
@@ -166,17 +173,17 @@ impl CallStore {
         Ok((placed.into_iter().map(|(_, record)| record).collect(), after))
     }
 
-    /// Hands over every call of a filter, in no order, after looking at `most`
-    /// entries at most.
+    /// Hands over the calls of a filter, in no order, until it has looked at `most`
+    /// entries; whether that were all.
     ///
     /// # Errors
-    /// `window_too_large` where there are more, or when the store fails.
+    /// When the store fails.
     pub async fn for_each(
         &self,
         filter: &CallFilter,
         most: usize,
         take: impl FnMut(CallRecord) + Send,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let walk = self.walk(filter, Order::Asc, None).await?;
         let (read, take) = (AtomicUsize::new(0), Mutex::new(take));
         let parts = walk.parts().into_iter().map(|mut part| {
@@ -184,7 +191,7 @@ impl CallStore {
             async move {
                 while let Some(found) = part.next(QUERY_ENTRIES).await? {
                     if read.fetch_add(found.len(), Ordering::Relaxed) + found.len() > most {
-                        return Err(window_too_large("from", most));
+                        return Ok(false);
                     }
                     let mut take = take.lock().unwrap_or_else(PoisonError::into_inner);
                     found
@@ -192,13 +199,13 @@ impl CallStore {
                         .filter(|record| filter.matches(record))
                         .for_each(&mut *take);
                 }
-                Ok(())
+                Ok(true)
             }
         });
         let parts: Vec<_> = parts.collect();
         stream::iter(parts)
             .buffer_unordered(CONCURRENCY)
-            .try_collect()
+            .try_fold(true, async |all, part| Ok(all && part))
             .await
     }
 
@@ -210,26 +217,21 @@ impl CallStore {
         &self,
         customers: Vec<PhoneNumber>,
     ) -> Result<HashMap<PhoneNumber, String>, Error> {
-        let mut first_calls = HashMap::with_capacity(customers.len());
-        for chunk in customers.chunks(LOOKUPS) {
-            let found = try_join_all(chunk.iter().map(|number| self.first_call(number))).await?;
-            let known = chunk
-                .iter()
-                .zip(found)
-                .filter_map(|(number, first)| Some((number.clone(), first?)));
-            first_calls.extend(known);
-        }
-        Ok(first_calls)
+        let store = self.clone();
+        let found: Vec<Option<(PhoneNumber, String)>> = stream::iter(customers)
+            .map(move |customer| store.clone().first_call(customer))
+            .buffer_unordered(LOOKUPS)
+            .try_collect()
+            .await?;
+        Ok(found.into_iter().flatten().collect())
     }
 
-    async fn first_call(&self, customer: &PhoneNumber) -> Result<Option<String>, Error> {
+    async fn first_call(self, customer: PhoneNumber) -> Result<Option<(PhoneNumber, String)>, Error> {
         let path = Path::Customer(customer.clone());
         let (items, _) = self.query(&path, "", ("", END), Order::Asc, 1).await?;
         let first = items.into_iter().next();
-        let first = first
-            .map(|item| from_item::<StartItem>("a first call", item))
-            .transpose()?;
-        Ok(first.map(|first| first.started))
+        let first = first.map(|item| from_item::<StartItem>("a first call", item));
+        Ok(first.transpose()?.map(|first| (customer, first.started)))
     }
 
     /// A walk over the path of a filter, within its window and behind a place.
@@ -262,7 +264,7 @@ impl CallStore {
     }
 
     /// Entries of one month, or of one customer, from the lower bound to the
-    /// upper one, both included, and whether there are more.
+    /// upper one, both included, and behind which place there are more.
     async fn query(
         &self,
         path: &Path,
@@ -270,7 +272,7 @@ impl CallStore {
         (lower, upper): (&str, &str),
         order: Order,
         wanted: usize,
-    ) -> Result<(Vec<Item>, bool), Error> {
+    ) -> Result<(Vec<Item>, Option<String>), Error> {
         let (index, attribute, value) = path.key(month);
         let answer = self
             .client
@@ -289,8 +291,10 @@ impl CallStore {
             .send()
             .await
             .map_err(|error| failure("listing calls", error))?;
-        let more = answer.last_evaluated_key.is_some();
-        Ok((answer.items.unwrap_or_default(), more))
+        let last = answer.last_evaluated_key;
+        let last = last.map(|key| from_item::<StartItem>("the end of a page", key));
+        let last = last.transpose()?.map(|last| last.started);
+        Ok((answer.items.unwrap_or_default(), last))
     }
 }
 
@@ -328,20 +332,18 @@ impl<'a> Walk<'a> {
             self.upper.as_str().min(end.as_str()),
         );
         // The upper bound comes along, but does not count.
-        let (items, more) = self
+        let (items, last) = self
             .store
             .query(&self.path, section, bounds, self.order, wanted + 1)
             .await?;
         let mut found = Vec::with_capacity(items.len());
-        let mut last = None;
         for item in items {
             let columns: ListColumns = from_item("a call of a list", item)?;
-            last = Some(columns.started.clone());
             if columns.started < self.upper {
                 found.push(columns.into_record()?);
             }
         }
-        let after = match (last.filter(|_| more), self.order) {
+        let after = match (last, self.order) {
             (Some(last), _) => last,
             (None, Order::Asc) => end,
             (None, Order::Desc) => section.clone(),
@@ -385,7 +387,9 @@ fn just_behind(place: &str) -> String {
     format!("{place}\u{1}")
 }
 
-fn window_too_large(field: &str, most: usize) -> Error {
+/// The refusal of a window that is open or holds too many calls.
+#[must_use]
+pub fn window_too_large(field: &str, most: usize) -> Error {
     Error::Invalid {
         code: "window_too_large",
         field: Some(field.to_owned()),
