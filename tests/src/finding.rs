@@ -402,15 +402,14 @@ fn list() -> impl Strategy<Value = List> {
     (filter(), sorts, orders, select(&[40_usize, 100])).prop_map(|(filter, sort, order, limit)| {
         let mut filter = filter;
         if sort != "started_at" {
-            filter.from = filter.from.or(Some(Bound::Day(-1)));
-            filter.to = filter
-                .to
-                .or(Some(Bound::Day(if full_size() { 60 } else { DAYS + 1 })));
-            let (from, to) = (filter.from.as_ref().unwrap(), filter.to.as_ref().unwrap());
-            if from.instant(filter.zone) >= to.instant(filter.zone) {
-                filter.from = Some(Bound::Day(-1));
-                filter.to = Some(Bound::Day(60));
-            }
+            // As many calls as can be put in order, whatever the size.
+            let day = match filter.from {
+                Some(Bound::Day(day)) => day,
+                Some(Bound::Minute(minute)) => minute / 60 / 24,
+                None => -1,
+            };
+            filter.from = Some(Bound::Day(day));
+            filter.to = Some(Bound::Day(day + if full_size() { 50 } else { 130 }));
         }
         List {
             filter,

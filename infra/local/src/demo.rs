@@ -1,8 +1,9 @@
 //! Demo data: two months of a window fitter's calls, made up, the same every time.
 //!
 //! It goes through the front door: deliveries are signed and posted, campaigns
-//! and decisions are requests to the API. Done again, it changes nothing that the
-//! day does not: calls keep their ids and move on with the calendar.
+//! and decisions are requests to the API. Done again on the same day, it changes
+//! nothing (but makes a mistake and undoes it once more); on another day the calls
+//! keep their ids and move on with the calendar.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ use fastrand::Rng;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};
-use reqwest::{Client, Method};
+use reqwest::{Client, Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -117,18 +118,17 @@ struct Demo<'a> {
 }
 
 impl Demo<'_> {
+    async fn ask(&self, method: Method, path: &str, body: &Value) -> Result<(StatusCode, String)> {
+        let url = format!("{}{path}", self.base_url);
+        let request = self.client.request(method, url).bearer_auth(&self.token);
+        let answer = request.json(body).send().await?;
+        Ok((answer.status(), answer.text().await?))
+    }
+
     async fn api(&self, method: Method, path: &str, body: &Value) -> Result<Value> {
-        let answer = self
-            .client
-            .request(method.clone(), format!("{}{path}", self.base_url))
-            .bearer_auth(&self.token)
-            .json(body)
-            .send()
-            .await?;
-        let status = answer.status();
-        let text = answer.text().await?;
-        ensure!(status.is_success(), "{method} {path}: {status} {text}");
-        serde_json::from_str(&text).with_context(|| format!("{method} {path}: {text}"))
+        let (status, answer) = self.ask(method.clone(), path, body).await?;
+        ensure!(status.is_success(), "{method} {path}: {status} {answer}");
+        serde_json::from_str(&answer).with_context(|| format!("{method} {path}: {answer}"))
     }
 
     fn days_ago(&self, days: i64) -> Timestamp {
@@ -154,10 +154,6 @@ impl Demo<'_> {
             let body = json!({ "name": name, "code": code });
             let campaign = self.api(Method::POST, "/api/campaigns", &body).await?;
             ids.push(campaign["id"].as_str().context("a campaign's id")?.to_owned());
-        }
-        if known.len() >= CAMPAIGNS.len() {
-            eprintln!("the campaigns are there");
-            return Ok(ids);
         }
         let since = self.days_ago(DAYS + 1).to_string();
         for (number, campaign) in NUMBERS {
@@ -186,9 +182,14 @@ impl Demo<'_> {
         Ok(ids)
     }
 
+    /// Gives a number to a campaign, unless another one has it by now.
     async fn assign(&self, campaign: &str, number: &str, body: Value) -> Result<()> {
         let path = format!("/api/campaigns/{campaign}/numbers/{}", number.replace('+', "%2B"));
-        self.api(Method::PUT, &path, &body).await?;
+        let (status, answer) = self.ask(Method::PUT, &path, &body).await?;
+        ensure!(
+            status.is_success() || status == StatusCode::CONFLICT,
+            "{path}: {status} {answer}"
+        );
         Ok(())
     }
 
@@ -370,10 +371,10 @@ impl Demo<'_> {
     /// What people made of it.
     async fn decide(&self, campaigns: &[String]) -> Result<()> {
         let mut rng = Rng::with_seed(2);
-        let call = |index: usize| format!("conv_demo_{index:04}");
-        let some = |count: usize, rng: &mut Rng| -> Vec<String> {
-            (0..count).map(|_| call(rng.usize(0..CALLS))).collect()
-        };
+        let mut indexes: Vec<usize> = (0..CALLS).collect();
+        rng.shuffle(&mut indexes);
+        // No call twice, so that doing it again changes nothing.
+        let mut ids = indexes.into_iter().map(|index| format!("conv_demo_{index:04}"));
         for (campaign, count, reason) in [
             (Some(MAILING), 25, "had the letter in their hands"),
             (Some(REFERRAL), 15, "named the customer who recruited them"),
@@ -381,22 +382,24 @@ impl Demo<'_> {
         ] {
             let body = json!({
                 "campaign_id": campaign.map(|campaign| &campaigns[campaign]),
-                "call_ids": some(count, &mut rng), "reason": reason,
+                "call_ids": ids.by_ref().take(count).collect::<Vec<_>>(), "reason": reason,
             });
             self.api(Method::POST, "/api/assignments", &body).await?;
         }
-        let mistaken = json!({ "campaign_id": campaigns[RADIO], "call_ids": some(10, &mut rng) });
+        let mistaken: Vec<String> = ids.by_ref().take(10).collect();
+        let mistaken = json!({ "campaign_id": campaigns[RADIO], "call_ids": mistaken });
         let made = self.api(Method::POST, "/api/assignments", &mistaken).await?;
         if let Some(id) = made["assignment_id"].as_str() {
-            self.api(Method::POST, &format!("/api/assignments/{id}/undo"), &json!({}))
-                .await?;
+            let path = format!("/api/assignments/{id}/undo");
+            self.api(Method::POST, &path, &json!({})).await?;
         }
-        let conversions: Vec<(String, Value)> = (0..80)
-            .map(|_| {
+        let conversions: Vec<(String, Value)> = ids
+            .take(80)
+            .map(|id| {
                 let sold = rng.u32(0..5) > 0;
                 let amount = format!("{}.00", 450 + 50 * rng.u32(0..120));
                 let value = sold.then(|| json!({ "amount": amount, "currency": "USD" }));
-                let path = format!("/api/calls/{}/conversion", call(rng.usize(0..CALLS)));
+                let path = format!("/api/calls/{id}/conversion");
                 (path, json!({ "converted": sold, "value": value }))
             })
             .collect();
