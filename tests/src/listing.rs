@@ -409,6 +409,14 @@ async fn the_delivery_log_is_filtered() {
         .await;
     assert_eq!(waiting.len(), 1);
     assert_eq!(waiting[0]["result"], "unparsed");
+    let back_then = world.walk("/api/deliveries", "deliveries", "to=2026-12-01").await;
+    assert_eq!(back_then, waiting, "90 days before the end of the window");
+    assert!(
+        world
+            .walk("/api/deliveries", "deliveries", "to=0001-01-01")
+            .await
+            .is_empty()
+    );
 }
 
 #[tokio::test]

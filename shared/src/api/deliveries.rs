@@ -20,7 +20,7 @@ use crate::store::deliveries::{Delivery, DeliveryFilter, DeliveryId, DeliveryRes
 #[schemars(inline)]
 #[serde(default)]
 pub struct DeliveryFilterRequest {
-    /// That were received then or later; 90 days ago by default.
+    /// That were received then or later; by default 90 days before `to`, or before now.
     pub from: Option<Moment>,
     /// That were received before.
     pub to: Option<Moment>,

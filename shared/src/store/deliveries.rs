@@ -173,7 +173,8 @@ pub struct Delivery {
 /// Which deliveries; those for which everything that is given holds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DeliveryFilter {
-    /// Received at this instant or later; [`RETENTION`] ago by default. Whole milliseconds.
+    /// Received at this instant or later; by default as long before `to` (or now) as
+    /// [`RETENTION`]. Whole milliseconds.
     pub from: Option<Timestamp>,
     /// Received before this instant; whole milliseconds.
     pub to: Option<Timestamp>,
@@ -326,8 +327,9 @@ impl DeliveryStore {
             entries,
             next_cursor: upper.map(|upper| cursor::encode(&name, &upper)),
         };
-        let from = filter.from.unwrap_or(now - RETENTION);
         let latest = filter.to.map_or(now, |to| to.min(now));
+        let before = || latest.checked_sub(RETENTION).unwrap_or(BEGINNING);
+        let from = filter.from.unwrap_or_else(before);
         // The places from here on, and before there.
         let lower = place(from);
         let mut upper = cursor.unwrap_or_else(|| filter.to.map_or_else(|| END.to_owned(), place));
