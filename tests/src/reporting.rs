@@ -246,6 +246,30 @@ async fn a_customer_is_new_to_the_row_that_holds_the_first_call_ever() {
 }
 
 #[tokio::test]
+async fn a_customer_is_known_however_long_ago_the_first_call_was() {
+    let world = World::new().await;
+    let deliver = async |id: &str, start: &str, customer: &str| {
+        let mut body = phone_call(id, start, start);
+        body["data"]["metadata"]["phone_call"]["external_number"] = json!(customer);
+        world.deliver_ok(body.to_string()).await;
+    };
+    deliver("conv_first", "2024-02-29T10:00:00Z", "+16125550101").await;
+    // More calls in between than one would read through for two customers.
+    for index in 0..30 {
+        let start = format!("2026-10-{:02}T10:00:00Z", index + 1);
+        deliver(&format!("conv_{index}"), &start, &format!("+161255502{index:02}")).await;
+    }
+    deliver("conv_again", "2026-11-01T10:00:00Z", "+16125550101").await;
+    deliver("conv_new", "2026-11-01T11:00:00Z", "+16125550102").await;
+    let summary = world
+        .get("/api/reports/summary?group_by=agent&from=2026-11-01&to=2026-11-02")
+        .await
+        .expect(200);
+    assert_eq!(summary["total"]["first_time_customers"], 1);
+    assert_eq!(summary["total"]["repeat_customers"], 1);
+}
+
+#[tokio::test]
 async fn bad_reports_are_refused_by_name() {
     let world = World::new().await;
     for (query, code, field) in [
