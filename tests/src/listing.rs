@@ -342,6 +342,34 @@ async fn a_number_is_found_in_any_way_of_writing_it() {
 }
 
 #[tokio::test]
+async fn the_log_is_in_order_however_it_is_spread() {
+    let world = World::new().await;
+    let start: Timestamp = "2026-11-10T10:00:00Z".parse().unwrap();
+    let body = phone_call("conv_1", "2026-11-10T09:00:00Z", "2026-11-10T09:05:00Z").to_string();
+    let mut times = Vec::new();
+    for seconds in 0..60 {
+        let at = start + SignedDuration::from_secs(seconds);
+        world.stack.clock().set(at);
+        world.deliver_ok(body.clone()).await;
+        times.insert(0, at.to_string());
+    }
+    for query in [
+        "limit=1",
+        "limit=7",
+        "limit=100",
+        "limit=7&status=200",
+        "limit=1&client_ip=127.0.0.1",
+    ] {
+        let log = world.walk("/api/deliveries", "deliveries", query).await;
+        let told: Vec<&str> = log
+            .iter()
+            .map(|entry| entry["received_at"].as_str().unwrap())
+            .collect();
+        assert_eq!(told, times, "{query}");
+    }
+}
+
+#[tokio::test]
 async fn the_delivery_log_is_filtered() {
     let world = World::new().await;
     let start: Timestamp = "2026-10-30T22:00:00Z".parse().unwrap();
