@@ -377,21 +377,8 @@ impl DeliveryStore {
         wanted: usize,
     ) -> Result<(Vec<EntryItem>, Option<String>), Error> {
         let buckets = (0..SHARDS).map(|shard| self.query_bucket(month, shard, bounds, wanted));
-        let mut found = Vec::new();
-        let mut horizon = None;
-        for (items, last) in try_join_all(buckets).await? {
-            horizon = horizon.max(last);
-            found.extend(items);
-        }
-        found.sort_by(|a, b| b.sk.cmp(&a.sk));
-        // Below the horizon a bucket may hold what was not read yet.
-        found.retain(|item| {
-            let is_known = horizon
-                .as_deref()
-                .is_none_or(|horizon| item.sk.as_str() >= horizon);
-            is_known && item.sk.as_str() < bounds.1
-        });
-        Ok((found, horizon))
+        let buckets = try_join_all(buckets).await?;
+        Ok(merged(buckets, bounds.1, |item: &EntryItem| item.sk.as_str()))
     }
 
     /// The newest entries of one bucket from the lower place to the upper one, both
@@ -446,6 +433,26 @@ impl DeliveryFilter {
                 .as_ref()
                 .is_none_or(|id| Some(id) == delivery.conversation_id.as_ref())
     }
+}
+
+/// What several buckets hold before a place, the newest first, and down to where it
+/// is all there: `None` for all of it. A bucket comes with where it goes on.
+fn merged<T>(
+    buckets: Vec<(Vec<T>, Option<String>)>,
+    before: &str,
+    place: impl Fn(&T) -> &str,
+) -> (Vec<T>, Option<String>) {
+    let (found, ends): (Vec<_>, Vec<_>) = buckets.into_iter().unzip();
+    // Below that a bucket may hold what was not read yet.
+    let horizon = ends.into_iter().flatten().max();
+    let is_known = |item: &T| horizon.as_deref().is_none_or(|horizon| place(item) >= horizon);
+    let mut found: Vec<T> = found
+        .into_iter()
+        .flatten()
+        .filter(|item| is_known(item) && place(item) < before)
+        .collect();
+    found.sort_by(|a, b| place(b).cmp(place(a)));
+    (found, horizon)
 }
 
 // -------------------------------------------------------------------- keys
@@ -592,6 +599,29 @@ mod tests {
         );
         let months: Vec<String> = months.map(|(month, _)| month).collect();
         assert_eq!(months, ["2027-01", "2026-12", "2026-11"]);
+    }
+
+    #[test]
+    fn buckets_are_merged_down_to_where_all_is_known() {
+        let bucket = |items: &[&'static str], end: Option<&str>| (items.to_vec(), end.map(str::to_owned));
+        let merge = |buckets| merged(buckets, "9", |item: &&'static str| item);
+        assert_eq!(
+            merge(vec![bucket(&["9", "7", "2"], None), bucket(&["8", "5"], None)]),
+            (vec!["8", "7", "5", "2"], None)
+        );
+        // The second bucket goes on below 5, the third below 4.
+        assert_eq!(
+            merge(vec![
+                bucket(&["7", "2"], None),
+                bucket(&["8", "5"], Some("5")),
+                bucket(&["6", "4"], Some("4")),
+            ]),
+            (vec!["8", "7", "6", "5"], Some("5".to_owned()))
+        );
+        assert_eq!(
+            merge(vec![bucket(&[], Some("3")), bucket(&["1"], None)]),
+            (vec![], Some("3".to_owned()))
+        );
     }
 
     #[test]
