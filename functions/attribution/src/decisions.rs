@@ -3,11 +3,12 @@
 use jiff::Timestamp;
 use lambda_http::http::{Response, StatusCode};
 use lambda_http::{Body, Request};
-use shared::api::calls::{CallView, all_campaigns_of, window};
+use shared::api::calls::{CallView, all_campaigns_of};
 use shared::api::decisions::{
     AssignCall, AssignCalls, ConvertCall, DecidedCall, MoneyRequest, Outcomes, ReattributeRequest,
     ReattributedView, UndoRequest,
 };
+use shared::api::window;
 use shared::call::CallId;
 use shared::campaign::CampaignId;
 use shared::conversion::Money;

@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::calls::{CallView, open_window};
+use super::calls::CallView;
 use super::decisions::first_a_rehearsal;
+use super::open_window;
 use crate::calendar::{Moment, Zone};
 use crate::call::CallId;
 use crate::error::Error;
