@@ -27,19 +27,6 @@ pub enum Method {
     Agent,
 }
 
-impl Method {
-    /// As in JSON.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::DynamicVariable => "dynamic_variable",
-            Self::TrackingNumber => "tracking_number",
-            Self::Contact => "contact",
-            Self::Agent => "agent",
-        }
-    }
-}
-
 /// Why a rule named a campaign.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]

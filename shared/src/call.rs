@@ -111,17 +111,6 @@ impl Channel {
     }
 }
 
-impl Direction {
-    /// As in JSON.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Inbound => "inbound",
-            Self::Outbound => "outbound",
-        }
-    }
-}
-
 /// Which way a conversation came in first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -130,17 +119,6 @@ pub enum ArrivedBy {
     Webhook,
     /// Found by asking the provider.
     Sync,
-}
-
-impl ArrivedBy {
-    /// As in JSON.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Webhook => "webhook",
-            Self::Sync => "sync",
-        }
-    }
 }
 
 /// The facts of a call, as the provider tells them in one version.

@@ -17,17 +17,6 @@ pub enum ConversionSource {
     Manual,
 }
 
-impl ConversionSource {
-    /// As in JSON.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Automatic => "automatic",
-            Self::Manual => "manual",
-        }
-    }
-}
-
 /// Whether a call reached its goal, and who says so.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Conversion {
@@ -109,18 +98,6 @@ impl Money {
             return Err(("currency", "three capital letters, such as USD"));
         }
         Ok(Self { amount, currency })
-    }
-
-    /// The amount, as it was given.
-    #[must_use]
-    pub fn amount(&self) -> &str {
-        &self.amount
-    }
-
-    /// The currency.
-    #[must_use]
-    pub fn currency(&self) -> &str {
-        &self.currency
     }
 }
 

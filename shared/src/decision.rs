@@ -120,17 +120,6 @@ pub enum CreditMethod {
     Rule(Method),
 }
 
-impl CreditMethod {
-    /// As in JSON.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Manual => "manual",
-            Self::Rule(method) => method.as_str(),
-        }
-    }
-}
-
 impl Decisions {
     /// Whom the call is credited to: a person's word, or else the rules'.
     #[must_use]

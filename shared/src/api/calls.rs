@@ -140,38 +140,6 @@ pub type PartLimit = Limit<1000, 1000>;
 
 // ------------------------------------------------------------------ answers
 
-/// The columns of calls in a CSV file.
-pub const CSV_COLUMNS: [&str; 28] = [
-    "id",
-    "started_at",
-    "duration_seconds",
-    "channel",
-    "direction",
-    "customer_number",
-    "tracking_number",
-    "agent_id",
-    "agent_name",
-    "outcome",
-    "termination_reason",
-    "language",
-    "converted",
-    "conversion_source",
-    "conversion_by",
-    "conversion_at",
-    "conversion_amount",
-    "conversion_currency",
-    "attribution_status",
-    "campaign_id",
-    "campaign_name",
-    "attribution_method",
-    "attribution_by",
-    "attribution_at",
-    "has_transcript",
-    "arrived_by",
-    "received_at",
-    "updated_at",
-];
-
 /// The names of campaigns, by id.
 pub type CampaignNames = BTreeMap<CampaignId, String>;
 
@@ -328,49 +296,6 @@ impl<'a> CallView<'a> {
             received_at: record.received_at,
             updated_at: record.updated_at,
         }
-    }
-
-    /// Its cells in a file, under [`CSV_COLUMNS`].
-    pub fn csv_cells(&self) -> [Option<String>; CSV_COLUMNS.len()] {
-        fn text(value: impl ToString) -> Option<String> {
-            Some(value.to_string())
-        }
-        let Self {
-            conversion,
-            attribution,
-            ..
-        } = self;
-        let value = conversion.value.as_ref();
-        [
-            text(self.id),
-            text(self.started_at),
-            text(self.duration_seconds),
-            text(self.channel.as_str()),
-            self.direction.map(|direction| direction.as_str().to_owned()),
-            self.customer_number.map(ToString::to_string),
-            self.tracking_number.map(ToString::to_string),
-            self.agent_id.map(str::to_owned),
-            self.agent_name.map(str::to_owned),
-            text(self.outcome.as_str()),
-            self.termination_reason.map(str::to_owned),
-            self.language.map(str::to_owned),
-            text(conversion.converted),
-            text(conversion.source.as_str()),
-            conversion.by.as_ref().map(|by| by.as_str().to_owned()),
-            conversion.at.map(|at| at.to_string()),
-            value.map(|value| value.amount().to_owned()),
-            value.map(|value| value.currency().to_owned()),
-            text(attribution.status.as_str()),
-            attribution.campaign_id.as_ref().map(ToString::to_string),
-            attribution.campaign_name.map(str::to_owned),
-            attribution.method.map(|method| method.as_str().to_owned()),
-            text(attribution.by),
-            text(attribution.at),
-            text(self.has_transcript),
-            text(self.arrived_by.as_str()),
-            text(self.received_at),
-            text(self.updated_at),
-        ]
     }
 
     /// One call, with what speaks for its credit and for others.
