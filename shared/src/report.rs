@@ -45,7 +45,7 @@ pub struct Measures {
     pub calls: u64,
     /// Calls that reached their goal.
     pub converted: u64,
-    /// Their share of the calls, from 0 to 1, to four places; null without calls.
+    /// Their share of the calls, from 0 to 1, to four digits; null without calls.
     pub conversion_rate: Option<f64>,
     /// How long the calls took together.
     pub total_duration_seconds: u64,
@@ -63,7 +63,7 @@ struct Tally {
     calls: u64,
     converted: u64,
     total_duration_seconds: u64,
-    /// The place of each customer's first call among these.
+    /// The position of each customer's first call among these.
     customers: HashMap<PhoneNumber, String>,
     /// What the agent was called last: where, and how.
     agent_name: Option<(String, String)>,
@@ -76,25 +76,30 @@ impl Tally {
         self.converted += u64::from(record.decisions.conversion(call).converted);
         self.total_duration_seconds += u64::from(call.duration_seconds);
         if let Some(customer) = &call.customer_number {
-            let place = record.place();
+            let position = record.position();
             match self.customers.get_mut(customer) {
                 None => {
-                    self.customers.insert(customer.clone(), place);
+                    self.customers.insert(customer.clone(), position);
                 }
-                Some(first) if place < *first => *first = place,
+                Some(first) if position < *first => *first = position,
                 Some(_) => {}
             }
         }
         if let Some(name) = &call.agent_name {
-            let place = record.place();
-            if self.agent_name.as_ref().is_none_or(|(latest, _)| *latest < place) {
-                self.agent_name = Some((place, name.clone()));
+            let position = record.position();
+            if self
+                .agent_name
+                .as_ref()
+                .is_none_or(|(latest, _)| *latest < position)
+            {
+                self.agent_name = Some((position, name.clone()));
             }
         }
     }
 
     fn measures(&self, first_calls: &HashMap<PhoneNumber, String>) -> Measures {
-        let is_first = |(customer, place): &(&PhoneNumber, &String)| first_calls.get(customer) == Some(place);
+        let is_first =
+            |(customer, position): &(&PhoneNumber, &String)| first_calls.get(customer) == Some(position);
         let first_time = self.customers.iter().filter(is_first).count() as u64;
         #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
         let share = || self.converted as f64 / self.calls as f64;
@@ -210,7 +215,7 @@ impl Reporter {
         }
     }
 
-    /// The place of the first call ever of each customer of these calls, where it
+    /// The position of the first call ever of each customer of these calls, where it
     /// may be one of these.
     async fn first_calls(
         &self,

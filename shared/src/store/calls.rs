@@ -66,10 +66,10 @@ pub struct CallRecord {
 }
 
 impl CallRecord {
-    /// Where it stands in time, as text: two calls never share a place, and places
+    /// Where it stands in time, as text: two calls never share a position, and positions
     /// compare as the calls' starts do.
     #[must_use]
-    pub fn place(&self) -> String {
+    pub fn position(&self) -> String {
         position(&self.call)
     }
 }

@@ -330,13 +330,13 @@ impl DeliveryStore {
         let latest = filter.to.map_or(now, |to| to.min(now));
         let before = || latest.checked_sub(RETENTION).unwrap_or(BEGINNING);
         let from = filter.from.unwrap_or_else(before);
-        // The places from here on, and before there.
-        let lower = place(from);
-        let mut upper = cursor.unwrap_or_else(|| filter.to.map_or_else(|| END.to_owned(), place));
+        // The positions from here on, and before there.
+        let lower = position(from);
+        let mut upper = cursor.unwrap_or_else(|| filter.to.map_or_else(|| END.to_owned(), position));
         let mut entries: Vec<Delivery> = Vec::new();
         let (mut rounds, mut read) = (0, 0);
         for (month, start) in months_back(latest, from) {
-            let lowest = place(start).max(lower.clone());
+            let lowest = position(start).max(lower.clone());
             while lowest < upper {
                 if rounds == PAGE_ROUNDS || read >= PAGE_ENTRIES {
                     return Ok(page(entries, Some(upper)));
@@ -350,7 +350,7 @@ impl DeliveryStore {
                 rounds += 1;
                 read += found.len();
                 for item in found {
-                    let place = item.sk.as_str().to_owned();
+                    let position = item.sk.as_str().to_owned();
                     let has_expired = item.has_expired(now);
                     let delivery = item.into_delivery()?;
                     if !has_expired && filter.matches(&delivery) {
@@ -360,7 +360,7 @@ impl DeliveryStore {
                         }
                         entries.push(delivery);
                     }
-                    upper = place;
+                    upper = position;
                 }
                 upper = horizon.unwrap_or_else(|| lowest.clone());
             }
@@ -368,7 +368,7 @@ impl DeliveryStore {
         Ok(page(entries, None))
     }
 
-    /// The newest entries of a month between two places, over all its buckets, and
+    /// The newest entries of a month between two positions, over all its buckets, and
     /// down to where they are all there: `None` for all of them.
     async fn round(
         &self,
@@ -381,7 +381,7 @@ impl DeliveryStore {
         Ok(merged(buckets, bounds.1, |item: &EntryItem| item.sk.as_str()))
     }
 
-    /// The newest entries of one bucket from the lower place to the upper one, both
+    /// The newest entries of one bucket from the lower position to the upper one, both
     /// included, and behind which of them there are more.
     async fn query_bucket(
         &self,
@@ -398,14 +398,14 @@ impl DeliveryStore {
             .expression_attribute_values(":bucket", text(bucket(month, shard)))
             .expression_attribute_values(":lower", text(lower))
             .expression_attribute_values(":upper", text(upper))
-            // The upper place may come along, but does not count.
+            // The upper position may come along, but does not count.
             .limit(i32::try_from(wanted + 1).unwrap_or(i32::MAX))
             .scan_index_forward(false)
             .send()
             .await
             .map_err(|error| failure("listing deliveries", error))?;
         let last = answer.last_evaluated_key;
-        let last = last.map(|key| from_item::<PlaceItem>("the end of a page", key));
+        let last = last.map(|key| from_item::<PositionItem>("the end of a page", key));
         let last = last.transpose()?.map(|last| last.sk);
         let items = answer.items.unwrap_or_default().into_iter();
         let items = items.map(|item| from_item("an entry of the delivery log", item));
@@ -435,23 +435,23 @@ impl DeliveryFilter {
     }
 }
 
-/// What several buckets hold before a place, the newest first, and down to where it
+/// What several buckets hold before a position, the newest first, and down to where it
 /// is all there: `None` for all of it. A bucket comes with where it goes on.
 fn merged<T>(
     buckets: Vec<(Vec<T>, Option<String>)>,
     before: &str,
-    place: impl Fn(&T) -> &str,
+    position: impl Fn(&T) -> &str,
 ) -> (Vec<T>, Option<String>) {
     let (found, ends): (Vec<_>, Vec<_>) = buckets.into_iter().unzip();
     // Below that a bucket may hold what was not read yet.
     let horizon = ends.into_iter().flatten().max();
-    let is_known = |item: &T| horizon.as_deref().is_none_or(|horizon| place(item) >= horizon);
+    let is_known = |item: &T| horizon.as_deref().is_none_or(|horizon| position(item) >= horizon);
     let mut found: Vec<T> = found
         .into_iter()
         .flatten()
-        .filter(|item| is_known(item) && place(item) < before)
+        .filter(|item| is_known(item) && position(item) < before)
         .collect();
-    found.sort_by(|a, b| place(b).cmp(place(a)));
+    found.sort_by(|a, b| position(b).cmp(position(a)));
     (found, horizon)
 }
 
@@ -461,9 +461,9 @@ fn bucket(month: &str, shard: u8) -> String {
     format!("{month}#{shard}")
 }
 
-/// The first place of what is received at an instant: ids begin with their
+/// The first position of what is received at an instant: ids begin with their
 /// milliseconds.
-fn place(instant: Timestamp) -> String {
+fn position(instant: Timestamp) -> String {
     let milliseconds = u64::try_from(instant.as_millisecond()).unwrap_or_default();
     format!("dlv_{milliseconds:012x}")
 }
@@ -510,7 +510,7 @@ struct EntryItem {
 }
 
 #[derive(Deserialize)]
-struct PlaceItem {
+struct PositionItem {
     sk: String,
 }
 
@@ -629,8 +629,8 @@ mod tests {
         let instant: Timestamp = "2026-11-01T00:00:00Z".parse().unwrap();
         let before = DeliveryId::new(instant - SignedDuration::from_millis(1));
         let at = DeliveryId::new(instant);
-        assert!(before.as_str() < place(instant).as_str());
-        assert!(place(instant).as_str() < at.as_str());
+        assert!(before.as_str() < position(instant).as_str());
+        assert!(position(instant).as_str() < at.as_str());
         assert!(at.as_str() < END);
     }
 }

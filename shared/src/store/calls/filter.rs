@@ -261,14 +261,14 @@ impl CallList {
 
 /// Where a call stands in a list that is ordered by something else than its start.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct SortPosition {
     /// `None` for a call without that; it comes last in either direction.
     value: Option<String>,
-    /// Its place among those that are equal in it.
+    /// Its position among those that are equal in it.
     start: String,
 }
 
-impl Place {
+impl SortPosition {
     pub(super) fn of(record: &CallRecord, sort: Sort) -> Self {
         let call = &record.call;
         Self {

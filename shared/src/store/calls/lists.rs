@@ -10,7 +10,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::filter::{CallFilter, CallList, Order, Path, Place, Sort};
+use super::filter::{CallFilter, CallList, Order, Path, Sort, SortPosition};
 use super::{CallRecord, CallStore, ListColumns, position, time_text};
 use crate::error::Error;
 use crate::phone_number::PhoneNumber;
@@ -18,7 +18,7 @@ use crate::store::{Item, Page, cursor, failure, from_item, month_of, text};
 
 const MONTHS_ID: &str = "calls";
 const MONTHS_PART: &str = "months";
-/// Sorts after every place of a month, or of a customer.
+/// Sorts after every position of a month, or of a customer.
 const END: &str = "~";
 /// Entries that a list looks at for each one that it wants, when it has to pick.
 const SIFT_FACTOR: usize = 4;
@@ -97,7 +97,7 @@ impl CallStore {
         })
     }
 
-    /// A page, and behind which place the next one begins.
+    /// A page, and behind which position the next one begins.
     async fn page_by_start(
         &self,
         list: &CallList,
@@ -154,13 +154,13 @@ impl CallStore {
         } else {
             SORTED_CALLS
         };
-        let after = after.map(|after| Place::read(&after));
-        let mut placed: Vec<(Place, CallRecord)> = Vec::new();
+        let after = after.map(|after| SortPosition::read(&after));
+        let mut placed: Vec<(SortPosition, CallRecord)> = Vec::new();
         let place_each = self.for_each(&list.filter, most, |record| {
-            let place = Place::of(&record, list.sort);
-            let is_behind = |after: &Place| place.compare(after, list.order).is_gt();
+            let position = SortPosition::of(&record, list.sort);
+            let is_behind = |after: &SortPosition| position.compare(after, list.order).is_gt();
             if after.as_ref().is_none_or(is_behind) {
-                placed.push((place, record));
+                placed.push((position, record));
             }
         });
         if !place_each.await? {
@@ -169,7 +169,10 @@ impl CallStore {
         placed.sort_by(|(a, _), (b, _)| a.compare(b, list.order));
         let more = placed.len() > limit;
         placed.truncate(limit);
-        let after = placed.last().filter(|_| more).map(|(place, _)| place.write());
+        let after = placed
+            .last()
+            .filter(|_| more)
+            .map(|(position, _)| position.write());
         Ok((placed.into_iter().map(|(_, record)| record).collect(), after))
     }
 
@@ -209,7 +212,7 @@ impl CallStore {
             .await
     }
 
-    /// The place of the first call ever of each customer, by [`CallRecord::place`].
+    /// The position of the first call ever of each customer, by [`CallRecord::position`].
     ///
     /// # Errors
     /// When the store fails.
@@ -234,7 +237,7 @@ impl CallStore {
         Ok(first.transpose()?.map(|first| (customer, first.started)))
     }
 
-    /// A walk over the path of a filter, within its window and behind a place.
+    /// A walk over the path of a filter, within its window and behind a position.
     async fn walk(&self, filter: &CallFilter, order: Order, after: Option<&str>) -> Result<Walk<'_>, Error> {
         let path = filter.path();
         let mut lower = filter.from.map(time_text).unwrap_or_default();
@@ -264,7 +267,7 @@ impl CallStore {
     }
 
     /// Entries of one month, or of one customer, from the lower bound to the
-    /// upper one, both included, and behind which place there are more.
+    /// upper one, both included, and behind which position there are more.
     async fn query(
         &self,
         path: &Path,
@@ -300,16 +303,16 @@ impl CallStore {
 
 /// A walk through the sections of a path: its months, or all of a customer.
 ///
-/// Places are compared as text. A section is named by what its places begin with.
+/// Positions are compared as text. A section is named by what its positions begin with.
 struct Walk<'a> {
     store: &'a CallStore,
     path: Path,
     order: Order,
     /// Those that are still to be walked, in order.
     sections: VecDeque<String>,
-    /// The first place that belongs to the walk, in time.
+    /// The first position that belongs to the walk, in time.
     lower: String,
-    /// The first place in time that does not.
+    /// The first position in time that does not.
     upper: String,
     /// Up to where everything was walked; `None` at the start.
     after: Option<String>,
@@ -377,14 +380,14 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Sorts after every place that begins with a section's name.
+/// Sorts after every position that begins with a section's name.
 fn end_of(section: &str) -> String {
     format!("{section}{END}")
 }
 
-/// The first text behind a place: places hold no control characters.
-fn just_behind(place: &str) -> String {
-    format!("{place}\u{1}")
+/// The first text behind a position: positions hold no control characters.
+fn just_behind(position: &str) -> String {
+    format!("{position}\u{1}")
 }
 
 /// The refusal of a window that is open or holds too many calls.
