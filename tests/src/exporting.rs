@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::{Answer, World, phone_call};
 
 /// Follows `Link` from part to part, as a script does; the file and its parts.
-async fn download(world: &World, query: &str) -> (Vec<u8>, usize) {
+pub(crate) async fn download(world: &World, query: &str) -> (Vec<u8>, usize) {
     let mut path = format!("/api/calls/export?{query}");
     let (mut file, mut parts) = (Vec::new(), 0);
     loop {
