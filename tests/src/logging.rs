@@ -1,11 +1,14 @@
-//! Nothing that is personal or secret gets into a log, whatever happens.
+//! Nothing that is personal or secret gets into a log, whatever happens; metrics do.
+
+use std::collections::BTreeMap;
 
 use local::dynamodb::Fault;
-use local::sender::SIGNATURE_HEADER;
+use local::sender::{SIGNATURE_HEADER, WEBHOOK_PATH};
 use local::{DEFAULT_WEBHOOK_SECRET, Options};
-use serde_json::json;
+use reqwest::Method;
+use serde_json::{Value, json};
 
-use crate::support::{World, event};
+use crate::support::{World, client_from, event, request};
 
 /// Numbers, transcript, summary, variables and tool headers of the bodies used,
 /// the secret, and the number that a person assigned.
@@ -65,4 +68,70 @@ async fn numbers_texts_and_secrets_are_in_no_log_line() {
         world.confide(word);
     }
     world.end().await;
+}
+
+/// How often each metric was counted.
+fn counted(world: &World) -> BTreeMap<String, u64> {
+    let mut counted = BTreeMap::new();
+    for line in world.stack.logs().lines() {
+        let (function, line) = line.split_once(" | ").unwrap();
+        let Ok(line) = serde_json::from_str::<Value>(line) else {
+            continue;
+        };
+        for directive in line["_aws"]["CloudWatchMetrics"].as_array().into_iter().flatten() {
+            assert_eq!(
+                (function, &line["FunctionName"]),
+                ("webhook", &json!("WebhookFunction"))
+            );
+            assert_eq!(directive["Dimensions"], json!([["FunctionName"]]));
+            assert!(line["_aws"]["Timestamp"].is_u64());
+            for metric in directive["Metrics"].as_array().unwrap() {
+                let name = metric["Name"].as_str().unwrap();
+                *counted.entry(name.to_owned()).or_default() += line[name].as_u64().unwrap();
+            }
+        }
+    }
+    counted
+}
+
+#[tokio::test]
+async fn what_becomes_of_deliveries_is_counted_for_alarms() {
+    let options = Options::default().parameter("RefusalsPerMinute", "1");
+    let world = World::with(options.parameter("ElevenLabsWebhookIpWhitelist", "127.0.0.1")).await;
+    let body = event("webhook/phone_inbound_twilio.json");
+    for result in ["stored", "duplicate"] {
+        assert_eq!(world.deliver_ok(body.clone()).await, result);
+    }
+    assert_eq!(world.deliver_ok("not JSON").await, "unparsed");
+    let unsigned = [("content-type", "application/json")];
+    for status in [401, 429, 429] {
+        assert_eq!(
+            world.post(&unsigned, body.clone()).await.status,
+            status,
+            "counted in a flood, too"
+        );
+    }
+    assert_eq!(world.post(&[], body.clone()).await.status, 415);
+    let signature = world.sign(&body);
+    let headers = [
+        ("content-type", "application/json"),
+        (SIGNATURE_HEADER, &signature),
+    ];
+    let url = format!("{}{WEBHOOK_PATH}", world.stack.url());
+    let elsewhere = client_from([127, 0, 0, 2].into());
+    let answer = request(&elsewhere, Method::POST, &url, &headers, body.clone()).await;
+    assert_eq!(answer.status, 403, "genuine, but from another address");
+    world.stack.dynamodb().inject(|_| Some(Fault::InternalError));
+    assert_eq!(world.deliver(body).await.status, 503);
+
+    world.stack.read_out_logs().await;
+    let expected = [
+        ("DeliveriesAccepted", 3),
+        ("DeliveriesRefused", 5),
+        ("SignaturesRefused", 3),
+        ("DeliveriesToReplay", 2),
+        ("DeliveriesFailed", 1),
+    ];
+    let expected = expected.map(|(name, times)| (name.to_owned(), times));
+    assert_eq!(counted(&world), BTreeMap::from(expected));
 }

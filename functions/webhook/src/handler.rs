@@ -23,6 +23,10 @@ use shared::store::rate_limits::RateLimitStore;
 
 use crate::admission::{Admission, Refused};
 use crate::client_address::ClientAddresses;
+use crate::metrics::{
+    DELIVERIES_ACCEPTED, DELIVERIES_FAILED, DELIVERIES_REFUSED, DELIVERIES_TO_REPLAY, Metrics,
+    SIGNATURES_REFUSED,
+};
 use crate::refusals::{Refusal, RefusalLimiter, Standing, seconds_left_in_minute};
 
 /// How long storing may take in all; then the sender is to try again, which it
@@ -43,6 +47,7 @@ pub struct State {
     clients: ClientAddresses,
     admission: Admission,
     limiter: RefusalLimiter,
+    metrics: Metrics,
     country: Option<Country>,
     ingest: Ingest,
     log: DeliveryStore,
@@ -59,6 +64,7 @@ impl State {
                 RateLimitStore::new(dynamodb.clone(), setting("RATE_LIMITS_TABLE")?),
                 setting("REFUSALS_PER_MINUTE")?,
             ),
+            metrics: Metrics::new(setting("AWS_LAMBDA_FUNCTION_NAME")?),
             country: default_country(),
             ingest: Ingest::new(
                 CallStore::new(dynamodb.clone(), setting("CALLS_TABLE")?),
@@ -117,11 +123,17 @@ impl State {
                 reason = refusal.code(),
                 "a delivery could not be verified"
             );
+            self.metrics.count(received.at, &[DELIVERIES_FAILED]);
             let mut entry = received.entry(refusal.status(), DeliveryResult::Failed);
             entry.reason = Some(refusal.code().to_owned());
             self.write_log(&entry, request_id).await;
             return refusal.answer(request_id);
         }
+        let counted: &[_] = match refusal {
+            Refusal::Signature(_) => &[DELIVERIES_REFUSED, SIGNATURES_REFUSED],
+            _ => &[DELIVERIES_REFUSED],
+        };
+        self.metrics.count(received.at, counted);
         let standing = self.limiter.count(received.from, received.at).await;
         let standing = standing.unwrap_or_else(|error| {
             tracing::error!(request_id, %error, "a refusal was not counted");
@@ -166,8 +178,11 @@ impl State {
         entry.kept_body = KeptBody::InLog;
         if let Err(error) = self.keep(&entry, delivery.body()).await {
             tracing::error!(request_id, %error, "a genuine delivery could not be kept");
+            self.metrics.count(received.at, &[DELIVERIES_FAILED]);
             return Refusal::Unavailable.answer(request_id);
         }
+        self.metrics
+            .count(received.at, &[DELIVERIES_REFUSED, DELIVERIES_TO_REPLAY]);
         refusal.answer(request_id)
     }
 
@@ -240,6 +255,11 @@ impl State {
                     bytes = entry.bytes,
                     "took a delivery"
                 );
+                let counted: &[_] = match entry.result {
+                    DeliveryResult::Unparsed => &[DELIVERIES_ACCEPTED, DELIVERIES_TO_REPLAY],
+                    _ => &[DELIVERIES_ACCEPTED],
+                };
+                self.metrics.count(received.at, counted);
                 let answer = Accepted {
                     success: true,
                     result: entry.result,
@@ -255,6 +275,7 @@ impl State {
                 entry.latency_ms = received.latency_ms();
                 self.write_log(&entry, request_id).await;
                 tracing::error!(request_id, %error, "a delivery was not stored");
+                self.metrics.count(received.at, &[DELIVERIES_FAILED]);
                 Ok(Refusal::Unavailable.answer(request_id))
             }
         }

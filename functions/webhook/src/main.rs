@@ -3,6 +3,7 @@
 mod admission;
 mod client_address;
 mod handler;
+mod metrics;
 mod refusals;
 
 #[tokio::main]

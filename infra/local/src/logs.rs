@@ -49,7 +49,10 @@ impl Logs {
     /// Adds a line of one function.
     pub fn add(&self, function: &str, line: &str) {
         if self.echo {
-            eprintln!("{function} | {}", short(line).as_deref().unwrap_or(line));
+            // Lines in CloudWatch's embedded format are for CloudWatch.
+            if !line.contains(r#""_aws":"#) {
+                eprintln!("{function} | {}", short(line).as_deref().unwrap_or(line));
+            }
         } else {
             self.lines
                 .lock()

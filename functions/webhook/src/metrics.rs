@@ -1,0 +1,85 @@
+//! What becomes of deliveries, counted by CloudWatch from lines in its embedded format.
+//!
+//! <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+/// Answered 200: stored, repeated, ignored or kept.
+pub const DELIVERIES_ACCEPTED: &str = "DeliveriesAccepted";
+/// Refused, for whatever reason, also those that the log leaves out in a flood.
+pub const DELIVERIES_REFUSED: &str = "DeliveriesRefused";
+/// Refused for a signature that is wrong, stale or missing.
+pub const SIGNATURES_REFUSED: &str = "SignaturesRefused";
+/// Genuine ones that became no call; their bodies are kept until they are replayed.
+pub const DELIVERIES_TO_REPLAY: &str = "DeliveriesToReplay";
+/// Answered 503, which the sender repeats.
+pub const DELIVERIES_FAILED: &str = "DeliveriesFailed";
+
+/// Counts for one function.
+pub struct Metrics {
+    function_name: String,
+}
+
+impl Metrics {
+    /// For the function of this name: the metrics' only dimension.
+    pub fn new(function_name: String) -> Self {
+        Self { function_name }
+    }
+
+    /// Counts one more of each.
+    #[expect(clippy::print_stdout, reason = "how metrics leave a function")]
+    pub fn count(&self, at: Timestamp, metrics: &[&'static str]) {
+        println!("{}", self.line(at, metrics));
+    }
+
+    fn line(&self, at: Timestamp, metrics: &[&'static str]) -> Value {
+        let definitions = metrics
+            .iter()
+            .map(|name| json!({ "Name": name, "Unit": "Count" }));
+        let mut line = Map::from_iter(metrics.iter().map(|name| ((*name).to_owned(), json!(1))));
+        line.insert("FunctionName".to_owned(), json!(self.function_name));
+        line.insert(
+            "_aws".to_owned(),
+            json!({
+                "Timestamp": at.as_millisecond(),
+                "CloudWatchMetrics": [{
+                    "Namespace": "Ringmark",
+                    "Dimensions": [["FunctionName"]],
+                    "Metrics": definitions.collect::<Value>(),
+                }],
+            }),
+        );
+        Value::Object(line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_what_it_counts_and_for_whom() {
+        let metrics = Metrics::new("ringmark-webhook".to_owned());
+        let at = Timestamp::from_millisecond(1_795_000_000_123).unwrap();
+        assert_eq!(
+            metrics.line(at, &[DELIVERIES_REFUSED, SIGNATURES_REFUSED]),
+            json!({
+                "_aws": {
+                    "Timestamp": 1_795_000_000_123_u64,
+                    "CloudWatchMetrics": [{
+                        "Namespace": "Ringmark",
+                        "Dimensions": [["FunctionName"]],
+                        "Metrics": [
+                            { "Name": "DeliveriesRefused", "Unit": "Count" },
+                            { "Name": "SignaturesRefused", "Unit": "Count" },
+                        ],
+                    }],
+                },
+                "FunctionName": "ringmark-webhook",
+                "DeliveriesRefused": 1,
+                "SignaturesRefused": 1,
+            })
+        );
+    }
+}
