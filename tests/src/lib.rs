@@ -12,8 +12,12 @@ mod campaigns;
 mod costs;
 mod deciding;
 mod demonstrating;
+mod deployed;
 mod documenting;
 mod durability;
+#[cfg(feature = "sam")]
+mod emulated;
+mod examining;
 mod exporting;
 mod failing_store;
 mod finding;
@@ -23,6 +27,7 @@ mod layers;
 mod listing;
 mod local_stack;
 mod logging;
+mod permitting;
 mod reattributing;
 mod receiving;
 mod refusing;
@@ -31,3 +36,5 @@ mod replaying;
 mod reporting;
 mod signing_in;
 mod tidy;
+#[cfg(feature = "sam")]
+mod transformed;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use local::dynamodb::Fault;
+use local::sender::WEBHOOK_PATH;
 use reqwest::Method;
 use serde_json::json;
 
@@ -134,4 +135,26 @@ async fn every_sample_event_can_be_invoked_directly() {
     );
     let garbage = world.invoke("webhook", &json!({ "version": "2.0" })).await;
     assert!(garbage["errorMessage"].is_string(), "{garbage}");
+}
+
+#[tokio::test]
+async fn through_a_tunnel_only_the_webhook_is_reached() {
+    let world = World::new().await;
+    let from_elsewhere = async |method: Method, path: &str| {
+        let headers = [("host", "some-words.trycloudflare.com")];
+        world.bare_request(method, path, &headers, "").await.status
+    };
+    assert_eq!(from_elsewhere(Method::GET, WEBHOOK_PATH).await, 200);
+    assert_eq!(from_elsewhere(Method::POST, WEBHOOK_PATH).await, 415);
+    let issuer = format!("{}/token", world.stack.issuer().url());
+    let issuer = issuer.trim_start_matches(world.stack.url());
+    let invoke = "/2015-03-31/functions/calls/invocations";
+    for (method, path) in [
+        (Method::GET, "/"),
+        (Method::GET, "/sign-in"),
+        (Method::POST, issuer),
+        (Method::POST, invoke),
+    ] {
+        assert_eq!(from_elsewhere(method, path).await, 403, "{path}");
+    }
 }

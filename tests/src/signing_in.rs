@@ -9,18 +9,18 @@ use reqwest::{Method, Url};
 
 use crate::support::{Answer, World, path_of, request, template};
 
-const ANNA: &str = "anna@example.com";
+pub(crate) const ANNA: &str = "anna@example.com";
 const SESSION: &str = "__Host-session";
 const PENDING: &str = "__Host-sign-in";
 
 /// A browser that follows nothing by itself, and keeps cookies as browsers do.
-struct Browser<'a> {
+pub(crate) struct Browser<'a> {
     world: &'a World,
     cookies: BTreeMap<String, String>,
 }
 
 impl<'a> Browser<'a> {
-    fn new(world: &'a World) -> Self {
+    pub(crate) fn new(world: &'a World) -> Self {
         Self {
             world,
             cookies: BTreeMap::new(),
@@ -78,7 +78,7 @@ impl<'a> Browser<'a> {
     }
 
     /// Posts a form of one of our own pages.
-    async fn submit(&mut self, target: &str) -> Answer {
+    pub(crate) async fn submit(&mut self, target: &str) -> Answer {
         self.request(Method::POST, target, &[("sec-fetch-site", "same-origin")], "")
             .await
     }
@@ -101,7 +101,7 @@ impl<'a> Browser<'a> {
         answer.header("location").to_owned()
     }
 
-    async fn sign_in(&mut self, person: &str) {
+    pub(crate) async fn sign_in(&mut self, person: &str) {
         let provider = self.begin("/sign-in").await;
         let callback = self.consent(&provider, person).await;
         let answer = self.get(&callback).await;
@@ -113,7 +113,7 @@ impl<'a> Browser<'a> {
     }
 
     /// Whom the home page greets; `None` where it sends to sign-in.
-    async fn is_in(&mut self) -> Option<String> {
+    pub(crate) async fn is_in(&mut self) -> Option<String> {
         let answer = self.get("/").await;
         if answer.status == 303 {
             assert_eq!(answer.header("location"), "/sign-in");

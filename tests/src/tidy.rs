@@ -124,7 +124,7 @@ fn mains_have_no_branch() {
 
 /// Routes whose function itself decides who may: the webhook by its signature,
 /// the console by its sessions; or that serve what everybody may know.
-const OPEN_TO_THE_GATEWAY: [&str; 8] = [
+pub(crate) const OPEN_TO_THE_GATEWAY: [&str; 8] = [
     "ANY /api/webhooks/elevenlabs",
     "GET /api/openapi.json",
     "GET /",

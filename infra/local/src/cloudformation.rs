@@ -46,6 +46,7 @@ pub(crate) struct RawParameter {
     allowed_values: Option<Vec<Value>>,
     allowed_pattern: Option<String>,
     min_value: Option<f64>,
+    max_value: Option<f64>,
     #[serde(rename = "Description")]
     _description: Option<String>,
 }
@@ -77,6 +78,8 @@ impl RawParameter {
                 .with_context(|| format!("parameter {name} must be a number"))?;
             let least = self.min_value.unwrap_or(f64::NEG_INFINITY);
             ensure!(number >= least, "parameter {name} must be at least {least}");
+            let most = self.max_value.unwrap_or(f64::INFINITY);
+            ensure!(number <= most, "parameter {name} must be at most {most}");
         }
         Ok(())
     }
@@ -305,10 +308,13 @@ impl<'a> Resolver<'a> {
         }
         if let Some(resource) = self.resources.get(target) {
             return match resource.kind.as_str() {
-                "AWS::Serverless::Function" | "AWS::Serverless::HttpApi" | "AWS::DynamoDB::Table" => {
-                    Ok(target.to_owned())
-                }
+                "AWS::Serverless::Function"
+                | "AWS::Serverless::HttpApi"
+                | "AWS::DynamoDB::Table"
+                | "AWS::Logs::LogGroup"
+                | "AWS::CloudWatch::Dashboard" => Ok(target.to_owned()),
                 "AWS::SecretsManager::Secret" => Ok(secret_arn(target)),
+                "AWS::SNS::Topic" => Ok(format!("arn:aws:sns:{REGION}:{ACCOUNT}:{target}")),
                 other => bail!("Ref {target}: what a {other} refers to is not known here"),
             };
         }
@@ -332,6 +338,7 @@ impl<'a> Resolver<'a> {
             ("AWS::Serverless::Function", "Arn") => {
                 Ok(format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{id}"))
             }
+            ("AWS::Logs::LogGroup", "Arn") => Ok(format!("arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{id}:*")),
             (kind, _) => bail!("GetAtt {id}.{attribute} of a {kind} is not understood here"),
         }
     }

@@ -4,6 +4,7 @@
 //! where a test watches what a function asks for, what that costs, and where it
 //! makes the store slow, throttled or broken.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,6 +18,8 @@ use dynoxide::Database;
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
+
+use crate::permissions::{Permissions, asked_of_the_store};
 
 /// Where the data lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +92,7 @@ pub struct DynamoDb {
 }
 
 struct Front {
+    permissions: Permissions,
     emulator: String,
     client: reqwest::Client,
     recorded: Mutex<Option<Vec<StoreRequest>>>,
@@ -96,13 +100,15 @@ struct Front {
 }
 
 impl DynamoDb {
-    /// Opens the database, makes the tables of the template and serves them.
+    /// Opens the database, makes the tables of the template and serves them to
+    /// whom the permissions allow it.
     ///
     /// # Errors
     /// When the file can't be opened, or holds tables of another shape.
     pub async fn start(
         storage: &Storage,
-        tables: &std::collections::BTreeMap<String, Value>,
+        tables: &BTreeMap<String, Value>,
+        permissions: Permissions,
     ) -> Result<Self> {
         let database = match storage {
             Storage::Memory => Database::memory()?,
@@ -123,6 +129,7 @@ impl DynamoDb {
         let front_listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", front_listener.local_addr()?);
         let front = Arc::new(Front {
+            permissions,
             emulator: format!("http://{}", emulator.local_addr()?),
             client: reqwest::Client::builder().no_proxy().build()?,
             recorded: Mutex::new(None),
@@ -290,15 +297,26 @@ async fn forward(State(front): State<Arc<Front>>, headers: HeaderMap, body: Byte
         read_units: 0.0,
         write_units: 0.0,
     };
+    let asked = asked_of_the_store(&request.operation, &request.body);
+    if let Err(refusal) = front.permissions.check(&headers, &asked) {
+        eprintln!("{refusal}");
+        return error_answer(
+            StatusCode::BAD_REQUEST,
+            "com.amazon.coral.service#AccessDeniedException",
+            &refusal,
+        );
+    }
     let fault = lock(&front.fault).as_ref().and_then(|rule| rule(&request));
     let answer = match fault {
         Some(Fault::Throttled) => Some(error_answer(
             StatusCode::BAD_REQUEST,
             "com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException",
+            "injected",
         )),
         Some(Fault::InternalError) => Some(error_answer(
             StatusCode::INTERNAL_SERVER_ERROR,
             "com.amazonaws.dynamodb.v20120810#InternalServerError",
+            "injected",
         )),
         Some(Fault::CutBefore) => None,
         Some(Fault::CutAfter) => {
@@ -344,7 +362,11 @@ impl Front {
             Ok(answer) => answer,
             Err(error) => {
                 eprintln!("the embedded DynamoDB did not answer: {error}");
-                return error_answer(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError");
+                return error_answer(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "com.amazonaws.dynamodb.v20120810#InternalServerError",
+                    "no answer",
+                );
             }
         };
         if let Ok(answer) = serde_json::from_slice(&bytes) {
@@ -361,8 +383,8 @@ impl Front {
     }
 }
 
-fn error_answer(status: StatusCode, kind: &str) -> Response<Body> {
-    let body = json!({ "__type": kind, "message": "injected" });
+fn error_answer(status: StatusCode, kind: &str, message: &str) -> Response<Body> {
+    let body = json!({ "__type": kind, "message": message });
     let mut response = Response::new(Body::from(body.to_string()));
     *response.status_mut() = status;
     response

@@ -3,6 +3,7 @@
 //!
 //! <https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html>
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -96,6 +97,30 @@ impl Function {
         &self.definition.binary
     }
 
+    /// Its environment, but for where its Runtime API is.
+    ///
+    /// <https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html>
+    #[must_use]
+    pub fn environment(&self) -> BTreeMap<String, String> {
+        let of_lambda = [
+            ("AWS_LAMBDA_FUNCTION_NAME", self.definition.logical_id.clone()),
+            ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST".to_owned()),
+            (
+                "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+                self.definition.memory_mib.to_string(),
+            ),
+            ("AWS_LAMBDA_LOG_FORMAT", self.definition.log_format.clone()),
+            ("AWS_LAMBDA_LOG_LEVEL", self.definition.log_level.clone()),
+            ("AWS_REGION", REGION.to_owned()),
+            ("AWS_DEFAULT_REGION", REGION.to_owned()),
+            ("TZ", ":UTC".to_owned()),
+        ];
+        let mut environment = self.definition.environment.clone();
+        environment.extend(self.endpoints.iter().cloned());
+        environment.extend(of_lambda.map(|(name, value)| (name.to_owned(), value)));
+        environment
+    }
+
     /// Invokes the function and waits for its answer.
     ///
     /// Once begun it runs to its end, also when nobody waits for it any more.
@@ -175,20 +200,8 @@ impl Function {
 
         let mut child = Command::new(&self.binary)
             .env_clear()
-            .envs(&self.definition.environment)
-            .envs(self.endpoints.iter().map(|(name, value)| (name, value)))
+            .envs(self.environment())
             .env("AWS_LAMBDA_RUNTIME_API", api.to_string())
-            .env("AWS_LAMBDA_FUNCTION_NAME", &self.definition.logical_id)
-            .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
-            .env(
-                "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
-                self.definition.memory_mib.to_string(),
-            )
-            .env("AWS_LAMBDA_LOG_FORMAT", &self.definition.log_format)
-            .env("AWS_LAMBDA_LOG_LEVEL", &self.definition.log_level)
-            .env("AWS_REGION", REGION)
-            .env("AWS_DEFAULT_REGION", REGION)
-            .env("TZ", ":UTC")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -7,9 +7,10 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand};
 use jiff::{SignedDuration, Timestamp};
+use local::doctor::{Patient, Provider, Verdict};
 use local::dynamodb::Storage;
 use local::logs::Logs;
-use local::{DEFAULT_WEBHOOK_SECRET, Options, Stack, demo, issuer, sender, workspace};
+use local::{DEFAULT_WEBHOOK_SECRET, Options, Stack, demo, doctor, issuer, sender, workspace};
 use tokio::signal::unix::{SignalKind, signal};
 
 const DEFAULT_URL: &str = "http://127.0.0.1:3000";
@@ -77,6 +78,24 @@ enum Command {
         #[arg(long, default_value = DEFAULT_URL, value_parser = base_url)]
         url: String,
     },
+    /// Examines a stack from outside: what works, and what is open that should not be.
+    Doctor {
+        /// Where the stack is.
+        #[arg(long, default_value = DEFAULT_URL, value_parser = base_url)]
+        url: String,
+        /// The webhook's signing secret.
+        #[arg(long, env = "RINGMARK_WEBHOOK_SECRET", hide_env_values = true, default_value = DEFAULT_WEBHOOK_SECRET)]
+        secret: String,
+        /// A bearer token of the API, to look into the delivery log.
+        #[arg(long, env = "RINGMARK_TOKEN", hide_env_values = true)]
+        token: Option<String>,
+        /// A key of the provider's API, to look how the webhook is set up there.
+        #[arg(long, env = "ELEVENLABS_API_KEY", hide_env_values = true)]
+        api_key: Option<String>,
+        /// The provider's API; a workspace with data residency has an address of its own.
+        #[arg(long, default_value = "https://api.elevenlabs.io", value_parser = base_url)]
+        provider_url: String,
+    },
     /// Prints a bearer token for the API; it lasts for an hour, or until the stack stops.
     Token {
         /// One that can change nothing.
@@ -128,6 +147,25 @@ async fn main() -> ExitCode {
             url,
         }) => send(files, age, &secret, &url).await,
         Some(Command::Demo { secret, url }) => demo::fill(&url, &secret).await,
+        Some(Command::Doctor {
+            url,
+            secret,
+            token,
+            api_key,
+            provider_url,
+        }) => {
+            let provider = api_key.map(|api_key| Provider {
+                url: provider_url,
+                api_key,
+            });
+            examine(&Patient {
+                url,
+                secret,
+                token,
+                provider,
+            })
+            .await
+        }
         Some(Command::Token { read_only, url }) => token(read_only, &url).await,
         Some(Command::Invoke { function, event, url }) => invoke(&function, event, &url).await,
     };
@@ -170,6 +208,7 @@ async fn run(run: Run) -> Result<()> {
             .filter(|secret| !secret.is_empty())
             .collect(),
         logs: Logs::shown(),
+        ..Options::default()
     };
     let stack = tokio::select! {
         stack = Stack::start_with(options) => stack?,
@@ -197,6 +236,29 @@ async fn send(files: Vec<PathBuf>, age: i64, secret: &str, url: &str) -> Result<
         refused += usize::from(status != 200);
     }
     ensure!(refused == 0, "{refused} of {} not accepted", files.len());
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the findings are this command's output")]
+async fn examine(patient: &Patient) -> Result<()> {
+    let findings = doctor::examine(patient).await?;
+    for finding in &findings {
+        let mark = match finding.verdict {
+            Verdict::Good => "ok ",
+            Verdict::Unknown => "?  ",
+            Verdict::Bad => "BAD",
+        };
+        println!("{mark} {}: {}", finding.check, finding.says);
+    }
+    let bad = findings
+        .iter()
+        .filter(|finding| finding.verdict == Verdict::Bad)
+        .count();
+    ensure!(
+        bad == 0,
+        "{bad} of {} checks found something to mend",
+        findings.len()
+    );
     Ok(())
 }
 

@@ -8,12 +8,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::Result;
 use axum::Router;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
+
+use crate::cloudformation::secret_arn;
+use crate::permissions::Permissions;
 
 /// A running secret store.
 pub struct Secrets {
@@ -22,8 +25,8 @@ pub struct Secrets {
     task: AbortHandle,
 }
 
-#[derive(Default)]
 struct Shelf {
+    permissions: Permissions,
     /// Values by name or ARN: the current one, then the previous one.
     values: BTreeMap<String, Vec<String>>,
     /// Answered requests.
@@ -39,14 +42,19 @@ struct GetSecretValue {
 }
 
 impl Secrets {
-    /// Serves an empty store.
+    /// Serves an empty store to whom the permissions allow it.
     ///
     /// # Errors
     /// When no port can be bound.
-    pub async fn start() -> Result<Self> {
+    pub async fn start(permissions: Permissions) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", listener.local_addr()?);
-        let shelf = Arc::new(Mutex::new(Shelf::default()));
+        let shelf = Arc::new(Mutex::new(Shelf {
+            permissions,
+            values: BTreeMap::new(),
+            fetches: 0,
+            broken: false,
+        }));
         let router = Router::new().fallback(answer).with_state(Arc::clone(&shelf));
         let task = tokio::spawn(async move {
             // Ends with the stack; serving a bound listener does not fail.
@@ -100,7 +108,11 @@ impl Drop for Secrets {
     }
 }
 
-async fn answer(State(shelf): State<Arc<Mutex<Shelf>>>, body: axum::body::Bytes) -> Response {
+async fn answer(
+    State(shelf): State<Arc<Mutex<Shelf>>>,
+    headers: HeaderMap,
+    body: axum::body::Bytes,
+) -> Response {
     let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
     shelf.fetches += 1;
     if shelf.broken {
@@ -109,6 +121,14 @@ async fn answer(State(shelf): State<Arc<Mutex<Shelf>>>, body: axum::body::Bytes)
     let Ok(request) = serde_json::from_slice::<GetSecretValue>(&body) else {
         return refusal(StatusCode::BAD_REQUEST, "InvalidRequestException");
     };
+    let asked = (
+        "secretsmanager:GetSecretValue".to_owned(),
+        arn(&request.secret_id),
+    );
+    if let Err(denied) = shelf.permissions.check(&headers, &[asked]) {
+        eprintln!("{denied}");
+        return refusal(StatusCode::BAD_REQUEST, "AccessDeniedException");
+    }
     let stage = request.version_stage.as_deref().unwrap_or("AWSCURRENT");
     let position = match stage {
         "AWSCURRENT" => 0,
@@ -130,6 +150,16 @@ async fn answer(State(shelf): State<Arc<Mutex<Shelf>>>, body: axum::body::Bytes)
             }),
         ),
         None => refusal(StatusCode::BAD_REQUEST, "ResourceNotFoundException"),
+    }
+}
+
+/// The ARN of a secret that is asked for by its name or by its ARN; six characters
+/// stand behind the name.
+fn arn(id: &str) -> String {
+    if id.starts_with("arn:") {
+        id.to_owned()
+    } else {
+        format!("{}-000000", secret_arn(id))
     }
 }
 

@@ -6,6 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
+use axum::extract::Request;
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::OnceCell;
@@ -20,7 +24,9 @@ use crate::gateway::Gateway;
 use crate::issuer::{CONSOLE, ISSUER_PATH, Issuer, SCRIPT};
 use crate::lambda::Function;
 use crate::logs::Logs;
+use crate::permissions::Permissions;
 use crate::secrets::Secrets;
+use crate::sender::WEBHOOK_PATH;
 use crate::template::{self, Template};
 
 /// The signing secret that the local stack and `send` use unless told otherwise.
@@ -33,6 +39,8 @@ const CONSOLE_CLIENT_SECRET: &str = "ConsoleClientSecret";
 /// How a stack is to be.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// What is to run.
+    pub template: PathBuf,
     /// Where data lives.
     pub storage: Storage,
     /// Port of the gateway on 127.0.0.1; 0 for any free one.
@@ -43,17 +51,21 @@ pub struct Options {
     pub webhook_secrets: Vec<String>,
     /// Where the functions' log lines go.
     pub logs: Logs,
+    /// Statements that are taken out of policies, by function and name.
+    pub without_statements: Vec<(String, String)>,
 }
 
 impl Default for Options {
     /// As tests want it: in memory, on any free port, logs collected.
     fn default() -> Self {
         Self {
+            template: workspace().join("template.yaml"),
             storage: Storage::Memory,
             port: 0,
             parameters: BTreeMap::new(),
             webhook_secrets: vec![DEFAULT_WEBHOOK_SECRET.to_owned()],
             logs: Logs::default(),
+            without_statements: Vec::new(),
         }
     }
 }
@@ -71,6 +83,7 @@ impl Options {
 pub struct Stack {
     url: String,
     clock: Clock,
+    permissions: Permissions,
     dynamodb: DynamoDb,
     secrets: Secrets,
     /// What functions ask for each secret by, by logical id.
@@ -109,10 +122,11 @@ impl Stack {
             ("OidcAudience".to_owned(), SCRIPT.id.to_owned()),
         ]);
         parameters.extend(options.parameters);
-        let template = Template::read(&workspace().join("template.yaml"), &parameters)?;
+        let template = Template::read(&options.template, &parameters)?;
         let binaries = built_binaries().await?;
-        let dynamodb = DynamoDb::start(&options.storage, &template.tables).await?;
-        let secrets = Secrets::start().await?;
+        let permissions = permissions(&template, &options.without_statements);
+        let dynamodb = DynamoDb::start(&options.storage, &template.tables, permissions.clone()).await?;
+        let secrets = Secrets::start(permissions.clone()).await?;
         for (id, secret) in &template.secrets {
             let values = match (id.as_str(), secret.generated_length) {
                 (WEBHOOK_SECRET, _) => options.webhook_secrets.clone(),
@@ -147,6 +161,7 @@ impl Stack {
         let router = Gateway::new(template.routes, functions.clone(), authorizer, clock.clone())
             .router()
             .nest(ISSUER_PATH, Arc::clone(&issuer).router())
+            .layer(middleware::from_fn(keep_strangers_out))
             .into_make_service_with_connect_info::<SocketAddr>();
         let gateway = tokio::spawn(async move {
             // Ends with the stack; serving a bound listener does not fail.
@@ -155,6 +170,7 @@ impl Stack {
         Ok(Self {
             url,
             clock,
+            permissions,
             dynamodb,
             secrets,
             secret_ids: template.secrets,
@@ -175,6 +191,12 @@ impl Stack {
     #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// What the functions may do, and what they did.
+    #[must_use]
+    pub fn permissions(&self) -> &Permissions {
+        &self.permissions
     }
 
     /// The store, to watch and to break.
@@ -234,6 +256,34 @@ impl Drop for Stack {
     fn drop(&mut self) {
         self.gateway.abort();
     }
+}
+
+/// Lets what comes by another name than this machine's, as through a tunnel, reach the
+/// webhook only: everybody can sign in here with one click.
+async fn keep_strangers_out(request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST);
+    let host = host.and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let is_own = ["127.0.0.1", "localhost", "[::1]"].contains(&name);
+    if is_own || request.uri().path() == WEBHOOK_PATH {
+        return next.run(request).await;
+    }
+    let message = "from elsewhere only the webhook can be reached\n";
+    (StatusCode::FORBIDDEN, message).into_response()
+}
+
+/// The policies of the template, less what is taken out of them.
+fn permissions(template: &Template, without: &[(String, String)]) -> Permissions {
+    let functions = template.functions.iter();
+    let statements = functions.map(|(function, definition)| {
+        let mut statements = definition.statements.clone();
+        statements.retain(|statement| {
+            let is_out = |(of, id): &(String, String)| of == function && *id == statement.id;
+            !without.iter().any(is_out)
+        });
+        (function.clone(), statements)
+    });
+    Permissions::new(statements.collect())
 }
 
 /// One attempt for each process: what does not compile now will not in a moment.

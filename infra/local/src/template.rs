@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::cloudformation::{RawResource, RawTemplate, Resolver, scalar_text, secret_arn, to_json};
+use crate::permissions::{Statement, read_policies};
 
 /// What the template deploys, with every intrinsic resolved.
 #[derive(Debug)]
@@ -64,8 +65,8 @@ pub struct Function {
     pub log_format: String,
     /// `LoggingConfig.ApplicationLogLevel`.
     pub log_level: String,
-    /// The policy statements, as written.
-    pub policies: Value,
+    /// What it may do.
+    pub statements: Vec<Statement>,
 }
 
 /// One route of the HTTP API.
@@ -154,6 +155,12 @@ impl Template {
                     };
                     template.secrets.insert(id.clone(), secret);
                 }
+                // For those who watch over a deployed stack.
+                "AWS::CloudWatch::Alarm"
+                | "AWS::CloudWatch::Dashboard"
+                | "AWS::Logs::LogGroup"
+                | "AWS::SNS::Subscription"
+                | "AWS::SNS::Topic" => {}
                 other => bail!("resource {id}: type {other} is not understood here"),
             }
         }
@@ -251,7 +258,10 @@ impl Template {
                 memory_mib: own.memory_size.or(globals.memory_size).unwrap_or(128),
                 log_format: logging.log_format,
                 log_level: logging.application_log_level,
-                policies: own.policies.unwrap_or(Value::Null),
+                statements: own
+                    .policies
+                    .map_or_else(|| Ok(Vec::new()), read_policies)
+                    .with_context(|| format!("policies of {id}"))?,
             },
         );
         Ok(())
@@ -281,6 +291,10 @@ struct FunctionProperties {
     events: BTreeMap<String, HttpApiEvent>,
     #[serde(rename = "Architectures")]
     _architectures: Option<Value>,
+    #[serde(rename = "ReservedConcurrentExecutions")]
+    _reserved_concurrent_executions: Option<Value>,
+    #[serde(rename = "Tracing")]
+    _tracing: Option<String>,
     #[serde(rename = "Description")]
     _description: Option<String>,
 }
@@ -298,6 +312,8 @@ struct LoggingConfig {
     application_log_level: String,
     #[serde(rename = "SystemLogLevel")]
     _system_log_level: Option<String>,
+    #[serde(rename = "LogGroup")]
+    _log_group: Option<String>,
 }
 
 impl Default for LoggingConfig {
@@ -306,6 +322,7 @@ impl Default for LoggingConfig {
             log_format: "Text".to_owned(),
             application_log_level: "INFO".to_owned(),
             _system_log_level: None,
+            _log_group: None,
         }
     }
 }
@@ -394,6 +411,10 @@ impl HttpApiAuth {
 #[serde(deny_unknown_fields, rename_all = "PascalCase")]
 struct HttpApiProperties {
     auth: Option<HttpApiAuth>,
+    #[serde(rename = "DefaultRouteSettings")]
+    _default_route_settings: Option<Value>,
+    #[serde(rename = "AccessLogSettings")]
+    _access_log_settings: Option<Value>,
     #[serde(rename = "FailOnWarnings")]
     _fail_on_warnings: Option<bool>,
     #[serde(rename = "Description")]

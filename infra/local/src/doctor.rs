@@ -1,0 +1,730 @@
+//! Examines a stack from outside, wherever it runs: posts deliveries at it as the
+//! provider, a careless proxy and a forger would, and says what works, what does not,
+//! and what is open that should not be.
+//!
+//! It leaves one call behind, always the same, and some entries in the delivery log.
+//! With a key of the provider it also looks whether the webhook there is in order.
+//!
+//! <https://elevenlabs.io/docs/eleven-api/resources/webhooks>
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use jiff::{SignedDuration, Timestamp};
+use reqwest::{Client, Method, redirect};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::sender::{SIGNATURE_HEADER, WEBHOOK_PATH, signature};
+
+/// The age of a signature on the last attempt of the sender, and somewhat more.
+const LAST_ATTEMPT: SignedDuration = SignedDuration::from_mins(50);
+/// The age of a signature that must not count any more.
+const TOO_OLD: SignedDuration = SignedDuration::from_hours(3);
+/// The time from now of a signature that must not count yet.
+const TOO_EARLY: SignedDuration = SignedDuration::from_hours(1);
+/// What the sender may be kept waiting; there is an alarm at this figure.
+const PROMPT: Duration = Duration::from_millis(500);
+/// About as large as a delivery can be: Lambda takes 6 MB with all quotes escaped.
+const LARGE_BYTES: usize = 4_500_000;
+/// An address of nobody, which a forger claims to have (RFC 5737).
+const FORGED_ADDRESS: &str = "203.0.113.99";
+/// The sender gives up on a webhook that had no success for so long.
+const DAYS_UNTIL_SWITCHED_OFF: i64 = 7;
+
+/// What is examined.
+#[derive(Debug, Clone)]
+pub struct Patient {
+    /// The base URL of the stack.
+    pub url: String,
+    /// The webhook's signing secret.
+    pub secret: String,
+    /// A bearer token of the API, to look into the delivery log.
+    pub token: Option<String>,
+    /// The provider, to look how the webhook is set up there.
+    pub provider: Option<Provider>,
+}
+
+/// How to reach the provider's API.
+#[derive(Debug, Clone)]
+pub struct Provider {
+    /// For example `https://api.elevenlabs.io`.
+    pub url: String,
+    /// Sent as `xi-api-key`.
+    pub api_key: String,
+}
+
+/// How a check came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// As it should be.
+    Good,
+    /// Could not be found out.
+    Unknown,
+    /// To be mended.
+    Bad,
+}
+
+/// What one check found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What was looked at.
+    pub check: &'static str,
+    /// How it came out.
+    pub verdict: Verdict,
+    /// What was seen, and how to mend it.
+    pub says: String,
+}
+
+impl Finding {
+    fn good(check: &'static str, says: impl Into<String>) -> Self {
+        Self::new(check, Verdict::Good, says)
+    }
+
+    fn unknown(check: &'static str, says: impl Into<String>) -> Self {
+        Self::new(check, Verdict::Unknown, says)
+    }
+
+    fn bad(check: &'static str, says: impl Into<String>) -> Self {
+        Self::new(check, Verdict::Bad, says)
+    }
+
+    fn new(check: &'static str, verdict: Verdict, says: impl Into<String>) -> Self {
+        Self {
+            check,
+            verdict,
+            says: says.into(),
+        }
+    }
+}
+
+/// Examines it, check by check.
+///
+/// # Errors
+/// When nothing answers at the URL.
+pub async fn examine(patient: &Patient) -> Result<Vec<Finding>> {
+    let client = Client::builder()
+        .timeout(Duration::from_secs(40))
+        .redirect(redirect::Policy::none())
+        .build()?;
+    let visit = Visit { patient, client };
+    let mut findings = vec![visit.encryption(), visit.address().await?];
+    if findings
+        .iter()
+        .any(|finding| finding.check == ADDRESS && finding.verdict == Verdict::Bad)
+    {
+        return Ok(findings);
+    }
+    findings.extend(visit.deliveries().await?);
+    findings.extend(visit.refusals().await?);
+    findings.extend(visit.closed_routes().await?);
+    findings.push(visit.console().await?);
+    if let Some(token) = &patient.token {
+        findings.extend(visit.log(token).await?);
+    }
+    if let Some(provider) = &patient.provider {
+        findings.extend(visit.provider(provider).await?);
+    }
+    Ok(findings)
+}
+
+const ADDRESS: &str = "the webhook is at this address";
+
+struct Visit<'a> {
+    patient: &'a Patient,
+    client: Client,
+}
+
+/// What came back.
+struct Answer {
+    status: u16,
+    /// The code of an error of ours, or what the gateway says.
+    code: String,
+    body: Value,
+    took: Duration,
+}
+
+impl Visit<'_> {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> Result<Answer> {
+        let url = format!("{}{path}", self.patient.url);
+        let mut request = self.client.request(method, &url).body(body);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let began = Instant::now();
+        let response = request.send().await.with_context(|| format!("asking {url}"))?;
+        let status = response.status().as_u16();
+        let location = response
+            .headers()
+            .get("location")
+            .and_then(|value| value.to_str().ok());
+        let location = location.map(str::to_owned);
+        let body: Value = serde_json::from_slice(&response.bytes().await?).unwrap_or_default();
+        let code = [&body["error"]["code"], &body["message"]]
+            .into_iter()
+            .find_map(Value::as_str);
+        let code = code.map(str::to_owned).or(location).unwrap_or_default();
+        Ok(Answer {
+            status,
+            code,
+            body,
+            took: began.elapsed(),
+        })
+    }
+
+    async fn post(&self, headers: &[(&str, &str)], body: Vec<u8>) -> Result<Answer> {
+        let mut all = vec![("content-type", "application/json")];
+        all.extend(headers);
+        self.send(Method::POST, WEBHOOK_PATH, &all, body).await
+    }
+
+    async fn post_signed(&self, signed_at: Timestamp, body: Vec<u8>) -> Result<Answer> {
+        let signature = signature(&self.patient.secret, signed_at, &body);
+        self.post(&[(SIGNATURE_HEADER, &signature)], body).await
+    }
+
+    // ------------------------------------------------------------- the way in
+
+    fn encryption(&self) -> Finding {
+        const CHECK: &str = "the way there is encrypted";
+        let url = &self.patient.url;
+        let is_local = ["http://127.", "http://localhost", "http://[::1]"];
+        if url.starts_with("https://") {
+            Finding::good(CHECK, "https")
+        } else if is_local.iter().any(|local| url.starts_with(local)) {
+            Finding::good(CHECK, "it does not leave this machine")
+        } else {
+            Finding::bad(
+                CHECK,
+                "use https: ElevenLabs delivers to nothing else, and tokens would travel in the open",
+            )
+        }
+    }
+
+    async fn address(&self) -> Result<Finding> {
+        let answer = self.send(Method::GET, WEBHOOK_PATH, &[], Vec::new()).await?;
+        Ok(if answer.status == 200 && answer.body["success"] == true {
+            Finding::good(ADDRESS, format!("{}{WEBHOOK_PATH}", self.patient.url))
+        } else {
+            let says = "give the API's base URL, the WebhookUrl of the stack's outputs without its path";
+            Finding::bad(
+                ADDRESS,
+                format!("{} answered {}: {says}", self.patient.url, answer.status),
+            )
+        })
+    }
+
+    // ------------------------------------------------- what must be taken in
+
+    async fn deliveries(&self) -> Result<Vec<Finding>> {
+        let now = Timestamp::now();
+        let stored = self.post_signed(now, call()).await?;
+        let mut findings = vec![taken(
+            "a signed call is stored",
+            &stored,
+            &["stored", "duplicate"],
+        )];
+        if findings[0].verdict == Verdict::Bad {
+            // Whatever is wrong here is wrong with all that follows.
+            return Ok(findings);
+        }
+        let again = self.post_signed(now, call()).await?;
+        findings.push(taken(
+            "the same call again is a duplicate",
+            &again,
+            &["duplicate"],
+        ));
+        findings.push(if again.took <= PROMPT {
+            Finding::good(IN_TIME, format!("{} ms", again.took.as_millis()))
+        } else {
+            let says =
+                "over half a second: look at the function's memory, its cold starts and your distance to it";
+            Finding::unknown(IN_TIME, format!("{} ms, {says}", again.took.as_millis()))
+        });
+        let late = self.post_signed(now - LAST_ATTEMPT, audio(0)).await?;
+        findings.push(taken(
+            "the sender's last attempt, 50 minutes later, still counts",
+            &late,
+            &["ignored"],
+        ));
+        let large = self.post_signed(now, audio(LARGE_BYTES)).await?;
+        findings.push(taken("a delivery of 4.5 MB is taken", &large, &["ignored"]));
+        let malformed = self.post_signed(now, b"{\"type\":".to_vec()).await?;
+        let check = "a signed body that is not understood is kept, and raises the alarm for that";
+        findings.push(taken(check, &malformed, &["unparsed"]));
+        Ok(findings)
+    }
+
+    // ------------------------------------------------- what must be refused
+
+    async fn refusals(&self) -> Result<Vec<Finding>> {
+        let now = Timestamp::now();
+        let secret = &self.patient.secret;
+        let signed = |secret: &str, at: Timestamp, body: &[u8]| signature(secret, at, body);
+        let mut findings = Vec::new();
+        for (check, signature, mend) in [
+            (
+                "an unsigned delivery is refused",
+                None,
+                "set AllowUnsignedDeliveries to false: anyone can write calls",
+            ),
+            (
+                "a changed body is refused",
+                Some(signed(secret, now, &call())),
+                "nothing but a proxy that signs anew explains that: deliver to the stack itself",
+            ),
+            (
+                "a signature with another secret is refused",
+                Some(signed(&format!("not {secret}"), now, &audio(0))),
+                "set AllowUnsignedDeliveries to false, and look for a proxy that signs anew",
+            ),
+            (
+                "an old signature is refused",
+                Some(signed(secret, now - TOO_OLD, &audio(0))),
+                "set SignatureMaxAgeSeconds to 3600: a recorded delivery can be repeated for hours",
+            ),
+            (
+                "a signature from the future is refused",
+                Some(signed(secret, now + TOO_EARLY, &audio(0))),
+                "look at the clock of whatever stands before the stack",
+            ),
+        ] {
+            let headers: Vec<_> = signature
+                .iter()
+                .map(|value| (SIGNATURE_HEADER, value.as_str()))
+                .collect();
+            let answer = self.post(&headers, audio(0)).await?;
+            findings.push(refused(check, &answer, &[401, 403, 429], mend));
+        }
+        let signature = signed(secret, now, &audio(0));
+        let signed = (SIGNATURE_HEADER, signature.as_str());
+        let put = self
+            .send(
+                Method::PUT,
+                WEBHOOK_PATH,
+                &[("content-type", "application/json"), signed],
+                audio(0),
+            )
+            .await?;
+        let mend = "deliver to the stack itself, not through a proxy that changes requests";
+        findings.push(refused("another method is refused", &put, &[405, 429], mend));
+        let text = self
+            .send(
+                Method::POST,
+                WEBHOOK_PATH,
+                &[("content-type", "text/plain"), signed],
+                audio(0),
+            )
+            .await?;
+        findings.push(refused(
+            "another content type is refused",
+            &text,
+            &[415, 429],
+            mend,
+        ));
+        Ok(findings)
+    }
+
+    // ----------------------------------------------- what must not be open
+
+    /// Every route of the served document that is to be closed, without a token.
+    async fn closed_routes(&self) -> Result<Vec<Finding>> {
+        const CHECK: &str = "the API is closed to those without a token";
+        let document = self
+            .send(Method::GET, "/api/openapi.json", &[], Vec::new())
+            .await?;
+        let paths = document.body["paths"].as_object();
+        let Some(paths) = paths.filter(|_| document.status == 200) else {
+            let says = "GET /api/openapi.json does not answer: deploy the whole of template.yaml";
+            return Ok(vec![Finding::bad(CHECK, says)]);
+        };
+        let (mut open, mut absent, mut asked) = (Vec::new(), Vec::new(), 0);
+        for (path, operations) in paths {
+            for (method, operation) in operations.as_object().into_iter().flatten() {
+                let Ok(method) = method.to_uppercase().parse::<Method>() else {
+                    continue;
+                };
+                let is_open = operation["security"].as_array().is_some_and(Vec::is_empty);
+                if is_open || path == WEBHOOK_PATH || !operation.is_object() {
+                    continue;
+                }
+                asked += 1;
+                let target = path.replace(['{', '}'], "~");
+                let headers = [("content-type", "application/json")];
+                let answer = self
+                    .send(method.clone(), &target, &headers, b"{}".to_vec())
+                    .await?;
+                match (answer.status, answer.body["error"].is_object()) {
+                    (401, false) => {}
+                    (404, false) => absent.push(format!("{method} {path}")),
+                    _ => open.push(format!("{method} {path}")),
+                }
+            }
+        }
+        let mut findings = Vec::new();
+        findings.push(if open.is_empty() {
+            Finding::good(CHECK, format!("{asked} routes"))
+        } else {
+            let says = "the gateway lets requests through: mend Auth of these routes, and deploy";
+            Finding::bad(CHECK, format!("{says}: {}", open.join(", ")))
+        });
+        if !absent.is_empty() {
+            let says = "not deployed, though the document names them";
+            findings.push(Finding::bad(
+                "every route is there",
+                format!("{says}: {}", absent.join(", ")),
+            ));
+        }
+        Ok(findings)
+    }
+
+    async fn console(&self) -> Result<Finding> {
+        const CHECK: &str = "the console asks to sign in";
+        let headers = [("accept", "text/html")];
+        let answer = self.send(Method::GET, "/", &headers, Vec::new()).await?;
+        Ok(match answer.status {
+            303 if answer.code == "/sign-in" => Finding::good(CHECK, "it does"),
+            200 => Finding::bad(
+                CHECK,
+                "it shows its pages to anyone: look for a proxy that adds a session",
+            ),
+            status => Finding::unknown(CHECK, format!("it answered {status} {}", answer.code)),
+        })
+    }
+
+    // --------------------------------------------------------- with a token
+
+    async fn log(&self, token: &str) -> Result<Vec<Finding>> {
+        const CHECK: &str = "the delivery log tells what came";
+        let bearer = format!("Bearer {token}");
+        // A body of its own, to be known by its size.
+        let marked = audio(usize::try_from(Timestamp::now().as_millisecond() % 50_000)?);
+        let bytes = marked.len();
+        let claims: Vec<_> = [
+            "x-forwarded-for",
+            "x-real-ip",
+            "x-vercel-forwarded-for",
+            "cf-connecting-ip",
+        ]
+        .map(|name| (name, FORGED_ADDRESS))
+        .to_vec();
+        self.post(&claims, marked).await?;
+        let answer = self
+            .send(
+                Method::GET,
+                "/api/deliveries?limit=50",
+                &[("authorization", &bearer)],
+                Vec::new(),
+            )
+            .await?;
+        if answer.status != 200 {
+            let says = "get a fresh access token with the scope ringmark/read";
+            return Ok(vec![Finding::bad(
+                CHECK,
+                format!("{} {}: {says}", answer.status, answer.code),
+            )]);
+        }
+        let entries = answer.body["deliveries"].as_array().into_iter().flatten();
+        let mut own = entries.filter(|entry| entry["bytes"] == bytes);
+        let Some(entry) = own.next() else {
+            let says = "a delivery of a moment ago is not in it: look for errors in the webhook's logs";
+            return Ok(vec![Finding::bad(CHECK, says)]);
+        };
+        let forged = entry["client_ip"] == FORGED_ADDRESS;
+        Ok(vec![
+            Finding::good(CHECK, "a refused delivery is there"),
+            if forged {
+                let says = "whoever asks can claim any: TrustedProxies must name your own proxies only";
+                Finding::bad(CLAIMS, says)
+            } else {
+                Finding::good(
+                    CLAIMS,
+                    format!("you are {}", entry["client_ip"].as_str().unwrap_or_default()),
+                )
+            },
+            self.last_success(&bearer).await?,
+        ])
+    }
+
+    /// How far the sender is from giving up: it switches a webhook off after ten
+    /// failures in a row, once the last success is more than seven days ago.
+    async fn last_success(&self, bearer: &str) -> Result<Finding> {
+        const CHECK: &str = "the sender will not switch the webhook off";
+        let path = "/api/deliveries?status=200&limit=100";
+        let answer = self
+            .send(Method::GET, path, &[("authorization", bearer)], Vec::new())
+            .await?;
+        let entries = answer.body["deliveries"].as_array().into_iter().flatten();
+        // Ours prove nothing about the sender.
+        let foreign = entries.filter(|entry| {
+            entry["result"] != "unparsed"
+                && entry["conversation_id"]
+                    .as_str()
+                    .is_none_or(|id| id != CONVERSATION)
+        });
+        let times = foreign.filter_map(|entry| entry["received_at"].as_str()?.parse::<Timestamp>().ok());
+        let Some(last) = times.max() else {
+            let says = "no delivery of the sender is among the last hundred accepted ones: make a call and look again";
+            return Ok(Finding::unknown(CHECK, says));
+        };
+        let off = last + SignedDuration::from_hours(24 * DAYS_UNTIL_SWITCHED_OFF);
+        let says = format!("last success {last}; ten failures in a row could switch it off from {off} on");
+        Ok(if off > Timestamp::now() {
+            Finding::good(CHECK, says)
+        } else {
+            Finding::unknown(
+                CHECK,
+                format!("{says}: see that every one of the next deliveries succeeds"),
+            )
+        })
+    }
+
+    // ------------------------------------------------- with the provider's key
+
+    async fn provider(&self, provider: &Provider) -> Result<Vec<Finding>> {
+        const THERE: &str = "the provider delivers to this address";
+        let webhooks: Webhooks = match self
+            .ask_provider(provider, "/v1/workspace/webhooks?include_usages=true")
+            .await?
+        {
+            Ok(webhooks) => webhooks,
+            Err(why) => return Ok(vec![Finding::unknown(THERE, why)]),
+        };
+        let address = format!("{}{WEBHOOK_PATH}", self.patient.url);
+        let Some(webhook) = webhooks
+            .webhooks
+            .iter()
+            .find(|webhook| webhook.webhook_url == address)
+        else {
+            let says = format!("no webhook there has the URL {address}: make one, with HMAC");
+            return Ok(vec![Finding::bad(THERE, says)]);
+        };
+        let mut findings = vec![
+            Finding::good(THERE, webhook.name.clone()),
+            webhook.enabled(),
+            webhook.retries(),
+        ];
+        findings.extend(webhook.failures());
+        let settings: Settings = match self.ask_provider(provider, "/v1/convai/settings").await? {
+            Ok(settings) => settings,
+            Err(why) => {
+                findings.push(Finding::unknown("agents use the webhook", why));
+                return Ok(findings);
+            }
+        };
+        findings.extend(
+            settings
+                .webhooks
+                .unwrap_or_default()
+                .findings(&webhook.webhook_id),
+        );
+        Ok(findings)
+    }
+
+    /// What the provider answers, or why it can't be read.
+    async fn ask_provider<T: for<'de> Deserialize<'de>>(
+        &self,
+        provider: &Provider,
+        path: &str,
+    ) -> Result<Result<T, String>> {
+        let url = format!("{}{path}", provider.url);
+        let request = self.client.get(&url).header("xi-api-key", &provider.api_key);
+        let response = request.send().await.with_context(|| format!("asking {url}"))?;
+        let status = response.status();
+        if !status.is_success() {
+            let says = "the key needs to belong to an administrator, and to this address of the provider";
+            return Ok(Err(format!("{path} answered {status}: {says}")));
+        }
+        let body = response.bytes().await?;
+        Ok(serde_json::from_slice(&body).map_err(|error| format!("{path} answered something else: {error}")))
+    }
+}
+
+const IN_TIME: &str = "it answers in time";
+const CLAIMS: &str = "nobody is believed about his own address";
+
+/// What is to be said of a delivery that must be taken, with one of these results.
+fn taken(check: &'static str, answer: &Answer, results: &[&str]) -> Finding {
+    let result = answer.body["result"].as_str().unwrap_or_default();
+    if answer.status == 200 && results.contains(&result) {
+        return Finding::good(check, result);
+    }
+    let mend = match (answer.status, answer.code.as_str()) {
+        (401, "invalid_signature") => "the secret that you gave is not the one that is stored",
+        (401, "stale_signature") => "set SignatureMaxAgeSeconds to 3600, and look at your clock",
+        (403, _) => {
+            "your address is not in ElevenLabsWebhookIpWhitelist: come from one that is, and see that all of the \
+             sender's are there"
+        }
+        (413, _) => "something before the stack takes no large bodies",
+        (503, "not_configured") => "store the webhook's signing secret",
+        (500.., _) => "look at the webhook's logs for why",
+        _ => "look at the delivery log for why",
+    };
+    Finding::bad(
+        check,
+        format!("{} {}{result}: {mend}", answer.status, answer.code),
+    )
+}
+
+/// What is to be said of a request that must be refused with one of these.
+fn refused(check: &'static str, answer: &Answer, statuses: &[u16], mend: &str) -> Finding {
+    let seen = format!("{} {}", answer.status, answer.code);
+    match answer.status {
+        status if statuses.contains(&status) => Finding::good(check, seen),
+        200..300 => Finding::bad(check, format!("it is accepted: {mend}")),
+        503 => Finding::unknown(check, format!("{seen}: nothing can be verified so far")),
+        _ => Finding::bad(check, format!("{seen}: {mend}")),
+    }
+}
+
+// ------------------------------------------------------------ what is posted
+
+const CONVERSATION: &str = "conv_ringmark_doctor";
+
+/// The one call that stays: web, without a number, at the beginning of 2026.
+fn call() -> Vec<u8> {
+    let body = json!({
+        "type": "post_call_transcription",
+        "event_timestamp": 1_767_225_600,
+        "data": {
+            "agent_id": "ringmark_doctor",
+            "agent_name": "Ringmark doctor",
+            "conversation_id": CONVERSATION,
+            "status": "done",
+            "transcript": [{ "role": "agent", "message": "This is a check of the webhook.", "time_in_call_secs": 0 }],
+            "metadata": { "start_time_unix_secs": 1_767_225_600, "call_duration_secs": 0 },
+        },
+    });
+    body.to_string().into_bytes()
+}
+
+/// An event of which nothing is kept but that it came.
+fn audio(bytes: usize) -> Vec<u8> {
+    let body = json!({
+        "type": "post_call_audio",
+        "event_timestamp": 1_767_225_600,
+        "data": { "agent_id": "ringmark_doctor", "conversation_id": CONVERSATION, "full_audio": "A".repeat(bytes) },
+    });
+    body.to_string().into_bytes()
+}
+
+// ------------------------------------------------- what the provider answers
+
+#[derive(Deserialize)]
+struct Webhooks {
+    webhooks: Vec<Webhook>,
+}
+
+#[derive(Deserialize)]
+struct Webhook {
+    name: String,
+    webhook_id: String,
+    webhook_url: String,
+    is_disabled: bool,
+    is_auto_disabled: bool,
+    /// Documented for writing only; some answers have it.
+    retry_enabled: Option<bool>,
+    most_recent_failure_error_code: Option<i64>,
+    most_recent_failure_timestamp: Option<i64>,
+}
+
+impl Webhook {
+    fn enabled(&self) -> Finding {
+        const CHECK: &str = "the webhook is enabled";
+        match (self.is_auto_disabled, self.is_disabled) {
+            (true, _) => {
+                let says =
+                    "the provider switched it off after too many failures: mend them, then enable it again";
+                Finding::bad(CHECK, says)
+            }
+            (_, true) => Finding::bad(
+                CHECK,
+                "somebody disabled it: enable it in the provider's settings",
+            ),
+            _ => Finding::good(CHECK, "it is"),
+        }
+    }
+
+    fn retries(&self) -> Finding {
+        const CHECK: &str = "failed deliveries are repeated";
+        let mend = "enable retries of the webhook in the provider's settings, they are off by default";
+        match self.retry_enabled {
+            Some(true) => Finding::good(CHECK, "retries are on"),
+            Some(false) => Finding::bad(CHECK, format!("retries are off: {mend}")),
+            None => Finding::unknown(CHECK, format!("the provider does not tell: {mend}")),
+        }
+    }
+
+    fn failures(&self) -> Option<Finding> {
+        let at = Timestamp::from_second(self.most_recent_failure_timestamp?).ok()?;
+        let code = self
+            .most_recent_failure_error_code
+            .map(|code| format!(" with {code}"))
+            .unwrap_or_default();
+        let says = format!("the last one failed at {at}{code}");
+        const CHECK: &str = "no delivery failed lately";
+        let is_recent = at > Timestamp::now() - SignedDuration::from_hours(24);
+        Some(if is_recent {
+            Finding::bad(CHECK, says)
+        } else {
+            Finding::good(CHECK, says)
+        })
+    }
+}
+
+#[derive(Deserialize)]
+struct Settings {
+    webhooks: Option<AgentWebhooks>,
+}
+
+#[derive(Deserialize, Default)]
+struct AgentWebhooks {
+    post_call_webhook_id: Option<String>,
+    events: Option<Vec<String>>,
+    send_audio: Option<bool>,
+}
+
+impl AgentWebhooks {
+    fn findings(&self, webhook_id: &str) -> Vec<Finding> {
+        let events = self.events.clone().unwrap_or_default();
+        let has = |event: &str| events.iter().any(|given| given == event);
+        let is_ours = self.post_call_webhook_id.as_deref() == Some(webhook_id);
+        vec![
+            if is_ours {
+                Finding::good(
+                    "agents use the webhook",
+                    "it is the workspace's post-call webhook",
+                )
+            } else {
+                let says =
+                    "it is not the workspace's post-call webhook: choose it there, or see that agents do";
+                Finding::unknown("agents use the webhook", says)
+            },
+            match (has("transcript"), self.events.is_some()) {
+                (true, _) => Finding::good("transcripts are sent", "they are"),
+                (_, true) => Finding::bad(
+                    "transcripts are sent",
+                    "enable the event transcript: without it no call comes",
+                ),
+                _ => Finding::unknown(
+                    "transcripts are sent",
+                    "the provider does not tell: enable the event transcript",
+                ),
+            },
+            if has("audio") || self.send_audio == Some(true) {
+                let says = "disable the event audio: it is not kept, and is too large for the gateway after some minutes, \
+                            which counts as failures of the webhook";
+                Finding::bad("audio is not sent", says)
+            } else {
+                Finding::good("audio is not sent", "it is not")
+            },
+        ]
+    }
+}

@@ -1,0 +1,198 @@
+//! Every function may do what it needs, and nothing else.
+
+use local::Options;
+use local::permissions::Grant;
+use local::sender::{SIGNATURE_HEADER, WEBHOOK_PATH};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::signing_in::{ANNA, Browser};
+use crate::support::{World, client_from, phone_call, request, template};
+
+const CALL: &str = "/api/calls/conv_1";
+
+/// A walk through everything that any function does to a table or a secret, each
+/// step of which must succeed.
+async fn everything_once(options: Options) -> World {
+    let options = options.parameter("RefusalsPerMinute", "2");
+    let world = World::with(options.parameter("ElevenLabsWebhookIpWhitelist", "127.0.0.1")).await;
+    let send = async |method: Method, path: &str, body: Value, status: u16| {
+        world.send(method, path, &body).await.expect(status)
+    };
+
+    // Campaigns, with all that credits calls to them.
+    let campaign = world.campaign("Spring").await;
+    let path = format!("/api/campaigns/{campaign}");
+    send(
+        Method::PATCH,
+        &path,
+        json!({ "name": "Summer", "code": "summer" }),
+        200,
+    )
+    .await;
+    assert_eq!(
+        world.walk("/api/campaigns", "campaigns", "").await[0]["name"],
+        "Summer"
+    );
+    world
+        .assign(
+            &campaign,
+            "+16125550142",
+            &json!({ "from": "2026-01-01T00:00:00Z" }),
+        )
+        .await
+        .expect(200);
+    let agent = format!("{path}/agents/agent_9");
+    send(
+        Method::PUT,
+        &agent,
+        json!({ "from": "2026-01-01T00:00:00Z" }),
+        200,
+    )
+    .await;
+    send(
+        Method::DELETE,
+        &format!("{agent}?from=2026-01-01T00:00:00Z"),
+        json!({}),
+        200,
+    )
+    .await;
+    let contacts = format!("{path}/contacts");
+    let contact = json!({ "contacts": [{ "number": "+16125550199" }] });
+    send(Method::POST, &contacts, contact, 200).await;
+    assert_eq!(world.walk(&contacts, "contacts", "").await.len(), 1);
+    world.get(&format!("{contacts}/%2B16125550199")).await.expect(200);
+    send(Method::DELETE, &contacts, json!({}), 200).await;
+
+    // Deliveries of every fate, each with its place in the log.
+    let body = phone_call("conv_1", "2026-11-01T10:00:00Z", "2026-11-01T10:05:00Z").to_string();
+    assert_eq!(world.deliver_ok(body.clone()).await, "stored");
+    assert_eq!(world.deliver_ok(body).await, "duplicate");
+    assert_eq!(world.deliver_ok("not JSON").await, "unparsed");
+    for status in [401, 401, 429] {
+        let answer = world.post(&[("content-type", "application/json")], "{}").await;
+        assert_eq!(answer.status, status);
+    }
+    let genuine = phone_call("conv_2", "2026-12-01T10:00:00Z", "2026-12-01T10:05:00Z").to_string();
+    let signature = world.sign(genuine.as_bytes());
+    let headers = [
+        ("content-type", "application/json"),
+        (SIGNATURE_HEADER, &signature),
+    ];
+    let url = format!("{}{WEBHOOK_PATH}", world.stack.url());
+    let elsewhere = client_from([127, 0, 0, 2].into());
+    let refused = request(&elsewhere, Method::POST, &url, &headers, genuine).await;
+    assert_eq!(refused.status, 403, "genuine, but from another address");
+    let log = world.deliveries().await;
+    assert_eq!(log.len(), 7, "{log:?}");
+
+    // Everything that is read.
+    assert_eq!(
+        world.call("conv_1").await["attribution"]["campaign_name"],
+        "Summer"
+    );
+    for query in [
+        "",
+        "customer_number=%2B16125550187",
+        &format!("campaign_id={campaign}"),
+    ] {
+        assert_eq!(world.calls(query).await.len(), 1, "{query:?}");
+    }
+    world.get(&format!("{CALL}/raw")).await.expect(200);
+    world.get(&format!("{CALL}/transcript")).await.expect(200);
+    let export = world.get("/api/calls/export?format=ndjson").await;
+    assert_eq!(export.status, 200);
+    let report = "/api/reports/summary?group_by=campaign&from=2026-10-01&to=2026-12-01";
+    assert_eq!(
+        world.get(report).await.expect(200)["total"]["first_time_customers"],
+        1
+    );
+    let kept = log.iter().find(|entry| entry["status"] == 403).unwrap();
+    let kept = format!("/api/deliveries/{}", kept["id"].as_str().unwrap());
+    world.get(&kept).await.expect(200);
+    assert_eq!(world.get(&format!("{kept}/raw")).await.status, 200);
+
+    // Everything that is decided.
+    send(
+        Method::PUT,
+        &format!("{CALL}/conversion"),
+        json!({ "converted": true }),
+        200,
+    )
+    .await;
+    send(
+        Method::PUT,
+        &format!("{CALL}/attribution"),
+        json!({ "campaign_id": null }),
+        200,
+    )
+    .await;
+    for filter in [
+        json!({ "attribution": "unattributed" }),
+        json!({ "customer_number": "+16125550187" }),
+        json!({ "from": "2026-11-01", "to": "2026-11-02" }),
+    ] {
+        let order = json!({ "campaign_id": campaign, "filter": filter });
+        let done = send(Method::POST, "/api/assignments", order, 200).await;
+        let counts = &done["counts"];
+        let found = counts["assigned"].as_u64().unwrap() + counts["unchanged"].as_u64().unwrap();
+        assert_eq!(found, 1, "{done}");
+        if let Some(id) = done["assignment_id"].as_str().filter(|_| counts["assigned"] == 1) {
+            let undone = send(
+                Method::POST,
+                &format!("/api/assignments/{id}/undo"),
+                json!({}),
+                200,
+            )
+            .await;
+            assert_eq!(undone["counts"]["assigned"], 1, "{undone}");
+        }
+    }
+    let window = json!({ "from": "2026-11-01", "to": "2026-11-02", "dry_run": false });
+    send(Method::POST, "/api/reattributions", window, 200).await;
+    let replayed = send(
+        Method::POST,
+        &format!("{kept}/replay"),
+        json!({ "dry_run": false }),
+        200,
+    )
+    .await;
+    assert_eq!(replayed["result"], "stored");
+    assert_eq!(world.deliveries().await.len(), 8, "the replay is in the log");
+
+    // People.
+    let mut browser = Browser::new(&world);
+    browser.sign_in(ANNA).await;
+    assert_eq!(browser.is_in().await.as_deref(), Some(ANNA));
+    browser.submit("/sign-out").await;
+    assert_eq!(browser.is_in().await, None);
+    world
+}
+
+#[tokio::test]
+async fn every_action_that_is_granted_is_used() {
+    let world = everything_once(Options::default()).await;
+    let permissions = world.stack.permissions();
+    let (granted, used) = (permissions.granted(), permissions.used());
+    let unused: Vec<&Grant> = granted.difference(&used).collect();
+    assert!(unused.is_empty(), "granted, but not used: {unused:#?}");
+}
+
+#[tokio::test]
+async fn without_any_single_statement_something_fails() {
+    for (function, definition) in template().functions {
+        for statement in definition.statements {
+            let without = Options {
+                without_statements: vec![(function.clone(), statement.id.clone())],
+                ..Options::default()
+            };
+            // The story itself fails, where it needed what is missing.
+            let story = tokio::spawn(async { drop(everything_once(without).await) });
+            assert!(
+                story.await.is_err(),
+                "nobody missed {} of {function}",
+                statement.id
+            );
+        }
+    }
+}
