@@ -1,0 +1,330 @@
+//! `template.yaml` as CloudFormation gets it: what linters do not see.
+//!
+//! `.ci/sam` writes it with SAM's own translator.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use local::dynamodb::{DynamoDb, Storage};
+use local::permissions::Permissions;
+use local::workspace;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::{World, request, template};
+use crate::tidy::OPEN_TO_THE_GATEWAY;
+
+fn transformed() -> Value {
+    let path = workspace().join("target/sam/transformed.json");
+    let text = std::fs::read_to_string(&path);
+    let text = text.unwrap_or_else(|error| panic!("{}: {error}: run .ci/sam", path.display()));
+    serde_json::from_str(&text).unwrap()
+}
+
+/// The properties of all resources of a type, by logical id.
+fn resources(kind: &str) -> BTreeMap<String, Value> {
+    let transformed = transformed();
+    let all = transformed["Resources"].as_object().unwrap().iter();
+    let found: BTreeMap<_, _> = all
+        .filter(|(_, resource)| resource["Type"] == kind)
+        .map(|(id, resource)| (id.clone(), resource["Properties"].clone()))
+        .collect();
+    assert!(!found.is_empty(), "no {kind}");
+    found
+}
+
+/// What a table is, as DynamoDB describes it, without what differs from one to the next.
+async fn described(url: &str, table: &str) -> Value {
+    let headers = [
+        ("x-amz-target", "DynamoDB_20120810.DescribeTable"),
+        ("content-type", "application/x-amz-json-1.0"),
+        (
+            "authorization",
+            "AWS4-HMAC-SHA256 Credential=test/20261122/eu-west-1/dynamodb/aws4_request",
+        ),
+    ];
+    let body = json!({ "TableName": table }).to_string();
+    let answer = request(&reqwest::Client::new(), Method::POST, url, &headers, body).await;
+    let mut table = answer.expect(200)["Table"].clone();
+    for differing in ["CreationDateTime", "TableId", "TableArn", "LatestStreamArn"] {
+        table.as_object_mut().unwrap().remove(differing);
+    }
+    table
+}
+
+#[tokio::test]
+async fn the_tables_are_those_that_the_local_stack_makes() {
+    let tables = resources("AWS::DynamoDB::Table");
+    let permissions = Permissions::new(BTreeMap::new());
+    let deployed = DynamoDb::start(&Storage::Memory, &tables, permissions)
+        .await
+        .unwrap();
+    let world = World::new().await;
+    assert_eq!(tables.len(), template().tables.len());
+    for (table, properties) in tables {
+        assert_eq!(properties, template().tables[&table], "{table}");
+        let here = described(world.stack.dynamodb().url(), &table).await;
+        assert_eq!(described(deployed.url(), &table).await, here, "{table}");
+        assert_eq!(properties["BillingMode"], "PAY_PER_REQUEST");
+        assert_eq!(properties["SSESpecification"]["SSEEnabled"], true);
+    }
+}
+
+#[test]
+fn what_cannot_be_made_again_outlives_the_stack() {
+    let transformed = transformed();
+    let resources = transformed["Resources"].as_object().unwrap();
+    for id in [
+        "CallsTable",
+        "CampaignsTable",
+        "DeliveriesTable",
+        "WebhookSecret",
+        "UserPool",
+    ] {
+        let resource = &resources[id];
+        assert_eq!(resource["DeletionPolicy"], "RetainExceptOnCreate", "{id}");
+        assert_eq!(resource["UpdateReplacePolicy"], "Retain", "{id}");
+    }
+    for id in ["CallsTable", "CampaignsTable", "DeliveriesTable"] {
+        let recovery = &resources[id]["Properties"]["PointInTimeRecoverySpecification"];
+        assert_eq!(recovery["PointInTimeRecoveryEnabled"], true, "{id}");
+    }
+}
+
+#[test]
+fn every_route_is_closed_with_its_scope_but_those_that_may_be_open() {
+    let body = resources("AWS::ApiGatewayV2::Api")["Api"]["Body"].clone();
+    let authorizer = &body["components"]["securitySchemes"]["AccessToken"]["x-amazon-apigateway-authorizer"];
+    assert_eq!(authorizer["type"], "jwt");
+    let mut routes = BTreeSet::new();
+    for (path, methods) in body["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let method = match method.as_str() {
+                "x-amazon-apigateway-any-method" => "ANY".to_owned(),
+                other => other.to_uppercase(),
+            };
+            let name = format!("{method} {path}");
+            let scope = if method == "GET" {
+                "ringmark/read"
+            } else {
+                "ringmark/write"
+            };
+            let open = OPEN_TO_THE_GATEWAY.contains(&name.as_str());
+            let security = &operation["security"];
+            if open {
+                assert!(
+                    security.is_null() || security == &json!([{ "NONE": [] }]),
+                    "{name}: {security}"
+                );
+            } else {
+                assert_eq!(security, &json!([{ "AccessToken": [scope] }]), "{name}");
+            }
+            assert_eq!(
+                operation["x-amazon-apigateway-integration"]["payloadFormatVersion"],
+                "2.0"
+            );
+            routes.insert(name);
+        }
+    }
+    let expected: BTreeSet<_> = template()
+        .routes
+        .iter()
+        .map(|route| format!("{} {}", route.method, route.path))
+        .collect();
+    assert_eq!(routes, expected);
+}
+
+#[test]
+fn the_gateway_may_call_every_function_behind_a_route() {
+    let permissions = resources("AWS::Lambda::Permission");
+    let granted: BTreeSet<String> = permissions
+        .values()
+        .map(|permission| {
+            assert_eq!(permission["Principal"], "apigateway.amazonaws.com");
+            let arn = permission["SourceArn"]["Fn::Sub"][0].as_str().unwrap();
+            let (_, route) = arn.split_once("${__Stage__}/").unwrap();
+            format!("{} {route}", permission["FunctionName"]["Ref"].as_str().unwrap())
+        })
+        .collect();
+    for route in template().routes {
+        let method = if route.method == "ANY" { "*" } else { &route.method };
+        let path: Vec<&str> = route
+            .path
+            .split('/')
+            .map(|segment| if segment.starts_with('{') { "*" } else { segment })
+            .collect();
+        let wanted = format!("{} {method}{}", route.function, path.join("/"));
+        assert!(granted.contains(&wanted), "{wanted} is not among {granted:#?}");
+    }
+    // A function's own policy may have 20 KB, of which each route takes some 400 bytes.
+    for function in template().functions.keys() {
+        let routes = granted
+            .iter()
+            .filter(|route| route.starts_with(function.as_str()));
+        assert!(routes.count() < 45, "{function}");
+    }
+}
+
+#[test]
+fn roles_allow_what_the_statements_say_and_no_stars() {
+    let roles = resources("AWS::IAM::Role");
+    let functions = template().functions;
+    assert_eq!(roles.len(), functions.len());
+    for (id, function) in functions {
+        let role = &roles[&format!("{id}Role")];
+        let managed: Vec<&str> = role["ManagedPolicyArns"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|arn| arn.as_str().unwrap().rsplit('/').next().unwrap())
+            .collect();
+        // Writing logs and traces, which SAM adds.
+        assert_eq!(
+            managed,
+            ["AWSLambdaBasicExecutionRole", "AWSXrayWriteOnlyAccess"],
+            "{id}"
+        );
+        let policies = role["Policies"].as_array().unwrap();
+        let statements: Vec<&Value> = policies
+            .iter()
+            .flat_map(|policy| policy["PolicyDocument"]["Statement"].as_array().unwrap())
+            .collect();
+        let ids: Vec<&str> = statements
+            .iter()
+            .map(|statement| statement["Sid"].as_str().unwrap())
+            .collect();
+        let expected: Vec<&str> = function
+            .statements
+            .iter()
+            .map(|statement| statement.id.as_str())
+            .collect();
+        assert_eq!(ids, expected);
+        for statement in statements {
+            assert!(!statement["Action"].to_string().contains('*'), "{statement}");
+            assert!(!statement["Resource"].to_string().contains('*'), "{statement}");
+            assert!(!statement["Action"].to_string().contains("Scan"), "{statement}");
+        }
+    }
+}
+
+#[test]
+fn functions_answer_before_the_gateway_gives_up_and_log_where_it_is_kept() {
+    let groups = resources("AWS::Logs::LogGroup");
+    for (id, function) in resources("AWS::Lambda::Function") {
+        assert!(function["Timeout"].as_u64().unwrap() < 30, "{id}");
+        assert_eq!(function["TracingConfig"]["Mode"], "Active", "{id}");
+        assert_eq!(function["LoggingConfig"]["LogFormat"], "JSON", "{id}");
+        let group = function["LoggingConfig"]["LogGroup"]["Ref"].as_str().unwrap();
+        assert!(groups.contains_key(group), "{id}: {group}");
+        assert_eq!(
+            function["Architectures"],
+            json!([{ "Ref": "Architecture" }]),
+            "{id}"
+        );
+        for (name, value) in function["Environment"]["Variables"].as_object().unwrap() {
+            let value = value.to_string();
+            assert!(
+                !value.contains("resolve:") && !value.contains("ClientSecret\""),
+                "{id}: {name}"
+            );
+        }
+    }
+    for (id, group) in groups {
+        assert_eq!(
+            group["RetentionInDays"],
+            json!({ "Ref": "LogRetentionDays" }),
+            "{id}"
+        );
+    }
+}
+
+#[test]
+fn the_stage_is_throttled_and_logs_no_paths() {
+    let stage = resources("AWS::ApiGatewayV2::Stage")["ApiApiGatewayDefaultStage"].clone();
+    let limits = &stage["DefaultRouteSettings"];
+    for limit in ["ThrottlingRateLimit", "ThrottlingBurstLimit"] {
+        assert_eq!(limits[limit], json!({ "Ref": "RequestsPerSecond" }));
+    }
+    // Of routes that do not exist, CloudFormation says nothing before it fails.
+    assert!(stage["RouteSettings"].is_null());
+    let format = stage["AccessLogSettings"]["Format"].as_str().unwrap();
+    let fields: BTreeMap<String, String> = serde_json::from_str(format).unwrap();
+    assert_eq!(fields["route"], "$context.routeKey");
+    for private in ["$context.path", "$context.authorizer", "queryString"] {
+        assert!(
+            !format.contains(private),
+            "{private}: a path can hold a phone number"
+        );
+    }
+}
+
+#[test]
+fn alarms_watch_what_there_is_and_tell_somebody() {
+    let transformed = transformed();
+    let metrics = std::fs::read_to_string(workspace().join("functions/webhook/src/metrics.rs")).unwrap();
+    let is_counted = |name: &str| metrics.contains(&format!("= \"{name}\";"));
+    let alarms = resources("AWS::CloudWatch::Alarm");
+    assert_eq!(alarms.len(), 7);
+    for (id, alarm) in &alarms {
+        assert_eq!(alarm["AlarmActions"], json!([{ "Ref": "AlarmTopic" }]), "{id}");
+        assert!(alarm["AlarmDescription"].is_string(), "{id}");
+        let [dimension] = alarm["Dimensions"].as_array().unwrap().as_slice() else {
+            panic!("{id}")
+        };
+        let of = dimension["Value"]["Ref"].as_str().unwrap();
+        assert!(transformed["Resources"][of].is_object(), "{id}: {of}");
+        if alarm["Namespace"] == "Ringmark" {
+            assert!(is_counted(alarm["MetricName"].as_str().unwrap()), "{id}");
+            assert_eq!(
+                (dimension["Name"].as_str(), of),
+                (Some("FunctionName"), "WebhookFunction")
+            );
+        }
+    }
+    let dashboard = resources("AWS::CloudWatch::Dashboard")["Dashboard"]["DashboardBody"]["Fn::Sub"].clone();
+    let dashboard: Value = serde_json::from_str(dashboard.as_str().unwrap()).unwrap();
+    for widget in dashboard["widgets"].as_array().unwrap() {
+        for metric in widget["properties"]["metrics"].as_array().unwrap() {
+            if metric[0] == "Ringmark" {
+                assert!(is_counted(metric[1].as_str().unwrap()), "{metric}");
+            }
+            let of = metric[3]
+                .as_str()
+                .unwrap()
+                .trim_start_matches("${")
+                .trim_end_matches('}');
+            assert!(transformed["Resources"][of].is_object(), "{metric}");
+        }
+    }
+}
+
+#[test]
+fn a_guided_deployment_asks_nothing_that_it_does_not_explain() {
+    let transformed = transformed();
+    for (name, parameter) in transformed["Parameters"].as_object().unwrap() {
+        assert!(
+            parameter["Description"]
+                .as_str()
+                .is_some_and(|text| text.len() > 30),
+            "{name}"
+        );
+        assert!(!parameter["Default"].is_null(), "{name} has a safe default");
+        let bounds = ["AllowedPattern", "AllowedValues", "MinValue"];
+        assert!(
+            bounds.iter().any(|bound| !parameter[*bound].is_null()),
+            "{name} takes anything"
+        );
+        assert!(!name.contains("Secret"), "{name}: secrets are no parameters");
+    }
+    let outputs = transformed["Outputs"].as_object().unwrap();
+    for name in ["WebhookUrl", "ConsoleUrl", "NextSteps"] {
+        assert!(outputs.contains_key(name), "{name}");
+    }
+    for (name, output) in outputs {
+        assert!(!output.to_string().contains("ClientSecret\""), "{name}");
+    }
+    // Made without a value, but for the key and what only the user pool knows.
+    for (id, secret) in resources("AWS::SecretsManager::Secret") {
+        let has_value = !secret["SecretString"].is_null() || !secret["GenerateSecretString"].is_null();
+        assert_eq!(has_value, id != "WebhookSecret", "{id}");
+    }
+}
