@@ -24,7 +24,7 @@ fn emulator() -> PathBuf {
             .join("site-packages/samcli/local/rapid/aws-lambda-rie-x86_64");
         package.exists().then_some(package)
     });
-    found.unwrap_or_else(|| panic!("no emulator in {}: run .ci/sam", packages.display()))
+    found.unwrap_or_else(|| panic!("no emulator in {}: run .ci/build", packages.display()))
 }
 
 async fn free_address() -> SocketAddr {
@@ -49,7 +49,7 @@ impl Emulated {
             .join(".aws-sam/build")
             .join(function)
             .join("bootstrap");
-        assert!(bootstrap.exists(), "{}: run .ci/sam", bootstrap.display());
+        assert!(bootstrap.exists(), "{}: run .ci/build", bootstrap.display());
         let process = Command::new(emulator())
             .args(["--runtime-interface-emulator-address", &address.to_string()])
             .args(["--runtime-api-address", &runtime.to_string()])

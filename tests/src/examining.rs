@@ -88,6 +88,10 @@ async fn a_wrong_or_missing_secret_is_found() {
     };
     let findings = examine(&wrong).await.unwrap();
     assert_eq!(bad(&findings), ["a signed call is stored"], "{findings:#?}");
+    let old = findings
+        .iter()
+        .find(|finding| finding.check == "an old signature is refused");
+    assert_eq!(old.unwrap().verdict, Verdict::Unknown, "that proves nothing");
 
     let none = World::with(Options {
         webhook_secrets: Vec::new(),

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
+use local::dynamodb::DynamoDb;
 use local::sender::{SIGNATURE_HEADER, WEBHOOK_PATH, signature};
 use local::template::{Route, Template};
 use local::{DEFAULT_WEBHOOK_SECRET, Options, Stack, issuer, workspace};
@@ -281,20 +282,7 @@ impl World {
 
     /// A request straight to the store, past every function.
     pub(crate) async fn ask_store(&self, operation: &str, body: &Value) -> Value {
-        let target = format!("DynamoDB_20120810.{operation}");
-        let credential = "test/20261122/eu-west-1/dynamodb/aws4_request";
-        let authorization =
-            format!("AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders=host, Signature=0");
-        let headers = [
-            ("x-amz-target", target.as_str()),
-            ("content-type", "application/x-amz-json-1.0"),
-            ("authorization", authorization.as_str()),
-            ("x-amz-date", "20261122T100000Z"),
-        ];
-        let url = self.stack.dynamodb().url();
-        request(&self.client, Method::POST, url, &headers, body.to_string())
-            .await
-            .expect(200)
+        ask_store(self.stack.dynamodb(), operation, body).await
     }
 
     /// A raw event into one function, and its answer as the function gave it.
@@ -304,6 +292,23 @@ impl World {
             .await
             .json()
     }
+}
+
+/// A request of the account's owner to a store.
+pub(crate) async fn ask_store(store: &DynamoDb, operation: &str, body: &Value) -> Value {
+    let target = format!("DynamoDB_20120810.{operation}");
+    let credential = "test/20261122/eu-west-1/dynamodb/aws4_request";
+    let authorization = format!("AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders=host, Signature=0");
+    let headers = [
+        ("x-amz-target", target.as_str()),
+        ("content-type", "application/x-amz-json-1.0"),
+        ("authorization", authorization.as_str()),
+        ("x-amz-date", "20261122T100000Z"),
+    ];
+    let client = client_from([127, 0, 0, 1].into());
+    request(&client, Method::POST, store.url(), &headers, body.to_string())
+        .await
+        .expect(200)
 }
 
 pub(crate) async fn request(

@@ -1,22 +1,21 @@
 //! `template.yaml` as CloudFormation gets it: what linters do not see.
 //!
-//! `.ci/sam` writes it with SAM's own translator.
+//! `.ci/template` writes it with SAM's own translator.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use local::dynamodb::{DynamoDb, Storage};
 use local::permissions::Permissions;
 use local::workspace;
-use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{World, request, template};
+use crate::support::{World, ask_store, template};
 use crate::tidy::OPEN_TO_THE_GATEWAY;
 
 fn transformed() -> Value {
     let path = workspace().join("target/sam/transformed.json");
     let text = std::fs::read_to_string(&path);
-    let text = text.unwrap_or_else(|error| panic!("{}: {error}: run .ci/sam", path.display()));
+    let text = text.unwrap_or_else(|error| panic!("{}: {error}: run .ci/template", path.display()));
     serde_json::from_str(&text).unwrap()
 }
 
@@ -33,18 +32,9 @@ fn resources(kind: &str) -> BTreeMap<String, Value> {
 }
 
 /// What a table is, as DynamoDB describes it, without what differs from one to the next.
-async fn described(url: &str, table: &str) -> Value {
-    let headers = [
-        ("x-amz-target", "DynamoDB_20120810.DescribeTable"),
-        ("content-type", "application/x-amz-json-1.0"),
-        (
-            "authorization",
-            "AWS4-HMAC-SHA256 Credential=test/20261122/eu-west-1/dynamodb/aws4_request",
-        ),
-    ];
-    let body = json!({ "TableName": table }).to_string();
-    let answer = request(&reqwest::Client::new(), Method::POST, url, &headers, body).await;
-    let mut table = answer.expect(200)["Table"].clone();
+async fn described(store: &DynamoDb, table: &str) -> Value {
+    let description = ask_store(store, "DescribeTable", &json!({ "TableName": table })).await;
+    let mut table = description["Table"].clone();
     for differing in ["CreationDateTime", "TableId", "TableArn", "LatestStreamArn"] {
         table.as_object_mut().unwrap().remove(differing);
     }
@@ -62,8 +52,8 @@ async fn the_tables_are_those_that_the_local_stack_makes() {
     assert_eq!(tables.len(), template().tables.len());
     for (table, properties) in tables {
         assert_eq!(properties, template().tables[&table], "{table}");
-        let here = described(world.stack.dynamodb().url(), &table).await;
-        assert_eq!(described(deployed.url(), &table).await, here, "{table}");
+        let here = described(world.stack.dynamodb(), &table).await;
+        assert_eq!(described(&deployed, &table).await, here, "{table}");
         assert_eq!(properties["BillingMode"], "PAY_PER_REQUEST");
         assert_eq!(properties["SSESpecification"]["SSEEnabled"], true);
     }
@@ -327,4 +317,18 @@ fn a_guided_deployment_asks_nothing_that_it_does_not_explain() {
         let has_value = !secret["SecretString"].is_null() || !secret["GenerateSecretString"].is_null();
         assert_eq!(has_value, id != "WebhookSecret", "{id}");
     }
+}
+
+#[test]
+fn the_example_of_samconfig_names_parameters_that_there_are() {
+    let example = std::fs::read_to_string(workspace().join("infra/samconfig.example.toml")).unwrap();
+    let transformed = transformed();
+    let (_, overrides) = example.split_once("parameter_overrides = [").unwrap();
+    let mut named = 0;
+    for line in overrides.lines().filter(|line| line.contains('=')) {
+        let (name, _) = line.trim().trim_start_matches('"').split_once('=').unwrap();
+        assert!(transformed["Parameters"][name].is_object(), "{name}");
+        named += 1;
+    }
+    assert_eq!(named, 3);
 }
