@@ -1,5 +1,5 @@
-//! A call makes its way through a whole stack. `BASE_URL`, `WEBHOOK_SECRET` and `TOKEN`
-//! (with both scopes) lead it to a deployed one; without them it is told to a local one.
+//! A call makes its way through a whole stack. `BASE_URL`, `RINGMARK_WEBHOOK_SECRET` and
+//! `RINGMARK_TOKEN` (with both scopes) lead it to a deployed one; without it is a local one.
 
 use jiff::Timestamp;
 use local::sender::{self, WEBHOOK_PATH};
@@ -24,8 +24,8 @@ impl Deployed {
         if let Ok(url) = std::env::var("BASE_URL") {
             return Self {
                 url: url.trim_end_matches('/').to_owned(),
-                secret: setting("WEBHOOK_SECRET"),
-                token: setting("TOKEN"),
+                secret: setting("RINGMARK_WEBHOOK_SECRET"),
+                token: setting("RINGMARK_TOKEN"),
                 client: Client::new(),
                 _world: None,
             };

@@ -6,13 +6,15 @@ use axum::Json;
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::get;
+use jiff::SignedDuration;
 use local::doctor::{Finding, Patient, Provider, Verdict, examine};
-use local::sender::WEBHOOK_PATH;
+use local::sender::{SIGNATURE_HEADER, WEBHOOK_PATH};
 use local::{DEFAULT_WEBHOOK_SECRET, Options, issuer, workspace};
+use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::support::World;
+use crate::support::{World, client_from, event, request};
 
 fn patient(world: &World) -> Patient {
     Patient {
@@ -305,4 +307,96 @@ async fn how_the_provider_is_set_up_is_examined() {
         .unwrap();
     assert_eq!(retries.verdict, Verdict::Unknown);
     assert_eq!(bad(&findings), Vec::<&str>::new());
+}
+
+#[tokio::test]
+async fn a_provider_that_can_not_be_reached_spoils_nothing_of_the_rest() {
+    let world = World::new().await;
+    let provider = Provider {
+        url: "http://127.0.0.1:1".to_owned(),
+        api_key: "sk_doctor".to_owned(),
+    };
+    let findings = examine(&Patient {
+        provider: Some(provider),
+        ..patient(&world)
+    })
+    .await
+    .unwrap();
+    assert_eq!(bad(&findings), Vec::<&str>::new());
+    let last = findings.last().unwrap();
+    assert_eq!(
+        (last.check, last.verdict),
+        ("the provider delivers to this address", Verdict::Unknown)
+    );
+}
+
+#[tokio::test]
+async fn refusals_that_are_no_longer_written_are_not_missed_in_the_log() {
+    let world = World::with(Options::default().parameter("RefusalsPerMinute", "3")).await;
+    let findings = found_in(&world).await;
+    assert_eq!(bad(&findings), Vec::<&str>::new(), "{findings:#?}");
+    let log = findings
+        .iter()
+        .find(|finding| finding.check == "the delivery log tells what came")
+        .unwrap();
+    assert_eq!(log.verdict, Verdict::Unknown);
+}
+
+#[tokio::test]
+async fn how_far_the_sender_is_from_giving_up_is_told_by_its_own_deliveries() {
+    let verdict = async |world: &World| {
+        let findings = found_in(world).await;
+        let check = "the sender will not switch the webhook off";
+        findings
+            .into_iter()
+            .find(|finding| finding.check == check)
+            .unwrap()
+    };
+    let world = World::with(Options::default().parameter("ElevenLabsWebhookIpWhitelist", "127.0.0.1")).await;
+    assert_eq!(
+        verdict(&world).await.verdict,
+        Verdict::Unknown,
+        "nothing came so far"
+    );
+
+    // From an address that is not known yet, and replayed: no success of the sender.
+    let body = event("webhook/phone_inbound_twilio.json");
+    let signature = world.sign(&body);
+    let headers = [
+        ("content-type", "application/json"),
+        (SIGNATURE_HEADER, signature.as_str()),
+    ];
+    let url = format!("{}{WEBHOOK_PATH}", world.stack.url());
+    let elsewhere = client_from([127, 0, 0, 2].into());
+    assert_eq!(
+        request(&elsewhere, Method::POST, &url, &headers, body)
+            .await
+            .status,
+        403
+    );
+    let log = world.deliveries().await;
+    let kept = log.iter().find(|entry| entry["status"] == 403).unwrap();
+    let path = format!("/api/deliveries/{}/replay", kept["id"].as_str().unwrap());
+    world
+        .send(Method::POST, &path, &json!({ "dry_run": false }))
+        .await
+        .expect(200);
+    assert_eq!(
+        verdict(&world).await.verdict,
+        Verdict::Unknown,
+        "a replay is none"
+    );
+
+    let days = SignedDuration::from_hours(8 * 24);
+    world.stack.clock().advance(-days);
+    world.deliver_ok(event("webhook/sms_inbound.json")).await;
+    world.stack.clock().advance(days);
+    let found = verdict(&world).await;
+    assert_eq!(found.verdict, Verdict::Unknown, "more than seven days ago");
+    assert!(found.says.contains("last success"), "{found:?}");
+
+    world.deliver_ok(event("webhook/web_widget.json")).await;
+    let found = verdict(&world).await;
+    assert_eq!(found.verdict, Verdict::Good);
+    assert!(found.says.contains("last success"), "{found:?}");
 }

@@ -1,5 +1,7 @@
 //! Every function may do what it needs, and nothing else.
 
+use std::sync::Arc;
+
 use local::Options;
 use local::permissions::Grant;
 use local::sender::{SIGNATURE_HEADER, WEBHOOK_PATH};
@@ -11,11 +13,18 @@ use crate::support::{World, client_from, phone_call, request, template};
 
 const CALL: &str = "/api/calls/conv_1";
 
+async fn world_without(statements: &[(String, String)]) -> World {
+    let options = Options {
+        without_statements: statements.to_vec(),
+        ..Options::default()
+    };
+    let options = options.parameter("RefusalsPerMinute", "2");
+    World::with(options.parameter("ElevenLabsWebhookIpWhitelist", "127.0.0.1")).await
+}
+
 /// A walk through everything that any function does to a table or a secret, each
 /// step of which must succeed.
-async fn everything_once(options: Options) -> World {
-    let options = options.parameter("RefusalsPerMinute", "2");
-    let world = World::with(options.parameter("ElevenLabsWebhookIpWhitelist", "127.0.0.1")).await;
+async fn everything_once(world: &World) {
     let send = async |method: Method, path: &str, body: Value, status: u16| {
         world.send(method, path, &body).await.expect(status)
     };
@@ -161,36 +170,48 @@ async fn everything_once(options: Options) -> World {
     assert_eq!(world.deliveries().await.len(), 8, "the replay is in the log");
 
     // People.
-    let mut browser = Browser::new(&world);
+    let mut browser = Browser::new(world);
     browser.sign_in(ANNA).await;
     assert_eq!(browser.is_in().await.as_deref(), Some(ANNA));
     browser.submit("/sign-out").await;
     assert_eq!(browser.is_in().await, None);
-    world
 }
 
 #[tokio::test]
 async fn every_action_that_is_granted_is_used() {
-    let world = everything_once(Options::default()).await;
+    let world = world_without(&[]).await;
+    everything_once(&world).await;
     let permissions = world.stack.permissions();
     let (granted, used) = (permissions.granted(), permissions.used());
     let unused: Vec<&Grant> = granted.difference(&used).collect();
     assert!(unused.is_empty(), "granted, but not used: {unused:#?}");
+    assert_eq!(
+        permissions.refused().len(),
+        0,
+        "nothing is asked for that is not granted"
+    );
 }
 
 #[tokio::test]
 async fn without_any_single_statement_something_fails() {
     for (function, definition) in template().functions {
         for statement in definition.statements {
-            let without = Options {
-                without_statements: vec![(function.clone(), statement.id.clone())],
-                ..Options::default()
-            };
-            // The story itself fails, where it needed what is missing.
-            let story = tokio::spawn(async { drop(everything_once(without).await) });
+            let world = Arc::new(world_without(&[(function.clone(), statement.id.clone())]).await);
+            let told = Arc::clone(&world);
+            let story = tokio::spawn(async move { everything_once(&told).await });
             assert!(
                 story.await.is_err(),
                 "nobody missed {} of {function}",
+                statement.id
+            );
+            // For want of it, and for nothing else.
+            let refused = world.stack.permissions().refused();
+            let is_missing = |(who, (action, _)): &(String, (String, String))| {
+                *who == function && statement.actions.contains(action)
+            };
+            assert!(
+                refused.iter().any(is_missing),
+                "{function}, {}: {refused:?}",
                 statement.id
             );
         }

@@ -178,16 +178,19 @@ fn roles_allow_what_the_statements_say_and_no_stars() {
             .iter()
             .flat_map(|policy| policy["PolicyDocument"]["Statement"].as_array().unwrap())
             .collect();
-        let ids: Vec<&str> = statements
+        let listed = |value: &Value| match value {
+            Value::Array(many) => many.iter().map(|one| one.as_str().unwrap().to_owned()).collect(),
+            one => vec![one.as_str().unwrap().to_owned()],
+        };
+        let allowed: Vec<(&str, Vec<String>)> = statements
             .iter()
-            .map(|statement| statement["Sid"].as_str().unwrap())
+            .map(|statement| (statement["Sid"].as_str().unwrap(), listed(&statement["Action"])))
             .collect();
-        let expected: Vec<&str> = function
-            .statements
-            .iter()
-            .map(|statement| statement.id.as_str())
+        let expected = function.statements.iter();
+        let expected: Vec<(&str, Vec<String>)> = expected
+            .map(|statement| (statement.id.as_str(), statement.actions.clone()))
             .collect();
-        assert_eq!(ids, expected);
+        assert_eq!(allowed, expected, "{id}");
         for statement in statements {
             assert!(!statement["Action"].to_string().contains('*'), "{statement}");
             assert!(!statement["Resource"].to_string().contains('*'), "{statement}");
@@ -253,23 +256,52 @@ fn alarms_watch_what_there_is_and_tell_somebody() {
     let metrics = std::fs::read_to_string(workspace().join("functions/webhook/src/metrics.rs")).unwrap();
     let is_counted = |name: &str| metrics.contains(&format!("= \"{name}\";"));
     let alarms = resources("AWS::CloudWatch::Alarm");
-    assert_eq!(alarms.len(), 7);
+    let mut watched = BTreeSet::new();
     for (id, alarm) in &alarms {
         assert_eq!(alarm["AlarmActions"], json!([{ "Ref": "AlarmTopic" }]), "{id}");
         assert!(alarm["AlarmDescription"].is_string(), "{id}");
-        let [dimension] = alarm["Dimensions"].as_array().unwrap().as_slice() else {
-            panic!("{id}")
+        let parts = match alarm["Metrics"].as_array() {
+            Some(metrics) => metrics
+                .iter()
+                .map(|part| part["MetricStat"]["Metric"].clone())
+                .collect(),
+            None => vec![alarm.clone()],
         };
-        let of = dimension["Value"]["Ref"].as_str().unwrap();
-        assert!(transformed["Resources"][of].is_object(), "{id}: {of}");
-        if alarm["Namespace"] == "Ringmark" {
-            assert!(is_counted(alarm["MetricName"].as_str().unwrap()), "{id}");
-            assert_eq!(
-                (dimension["Name"].as_str(), of),
-                (Some("FunctionName"), "WebhookFunction")
-            );
+        for metric in parts.iter().filter(|part| !part.is_null()) {
+            let dimensions = metric["Dimensions"].as_array().unwrap().iter();
+            let names: Vec<&str> = dimensions
+                .clone()
+                .map(|part| part["Name"].as_str().unwrap())
+                .collect();
+            for of in dimensions.filter_map(|part| part["Value"]["Ref"].as_str()) {
+                assert!(transformed["Resources"][of].is_object(), "{id}: {of}");
+            }
+            let [namespace, name] = ["Namespace", "MetricName"].map(|part| metric[part].as_str().unwrap());
+            watched.insert(format!("{id}: {namespace} {name} by {}", names.join(", ")));
+            assert!(namespace != "Ringmark" || is_counted(name), "{id}");
         }
     }
+    // As the services' own pages name them; CloudWatch takes any name, and waits for ever.
+    let expected = [
+        "CallsThrottled: AWS/DynamoDB WriteThrottleEvents by TableName",
+        "CallsThrottled: AWS/DynamoDB WriteThrottleEvents by TableName, GlobalSecondaryIndexName",
+        "DeliveriesToReplay: Ringmark DeliveriesToReplay by FunctionName",
+        "NoDeliveries: Ringmark DeliveriesAccepted by FunctionName",
+        "ServerErrors: AWS/ApiGateway 5xx by ApiId",
+        "SignaturesRefused: Ringmark SignaturesRefused by FunctionName",
+        "WebhookSlow: AWS/Lambda Duration by FunctionName",
+        "WebhookThrottled: AWS/Lambda Throttles by FunctionName",
+    ];
+    assert_eq!(watched, BTreeSet::from(expected.map(str::to_owned)));
+    assert_eq!(alarms["WebhookSlow"]["Threshold"], 500);
+    assert_eq!(alarms["WebhookSlow"]["ExtendedStatistic"], "p99");
+    // Seven days is the longest that CloudWatch looks back.
+    let hours = &transformed["Parameters"]["HoursWithoutDeliveries"]["MaxValue"];
+    let seconds = alarms["NoDeliveries"]["Period"].as_u64().unwrap() * hours.as_u64().unwrap();
+    assert_eq!(seconds, 7 * 24 * 3600);
+    // Lambda would drop the lines of metrics.
+    let levels = &transformed["Parameters"]["LogLevel"]["AllowedValues"];
+    assert_eq!(levels, &json!(["INFO", "DEBUG"]));
     let dashboard = resources("AWS::CloudWatch::Dashboard")["Dashboard"]["DashboardBody"]["Fn::Sub"].clone();
     let dashboard: Value = serde_json::from_str(dashboard.as_str().unwrap()).unwrap();
     for widget in dashboard["widgets"].as_array().unwrap() {
@@ -323,7 +355,7 @@ fn a_guided_deployment_asks_nothing_that_it_does_not_explain() {
 fn the_example_of_samconfig_names_parameters_that_there_are() {
     let example = std::fs::read_to_string(workspace().join("infra/samconfig.example.toml")).unwrap();
     let transformed = transformed();
-    let (_, overrides) = example.split_once("parameter_overrides = [").unwrap();
+    let (_, overrides) = example.split_once("\nparameter_overrides = [").unwrap();
     let mut named = 0;
     for line in overrides.lines().filter(|line| line.contains('=')) {
         let (name, _) = line.trim().trim_start_matches('"').split_once('=').unwrap();

@@ -10,7 +10,7 @@ use lambda_http::{Body, Request};
 use sha2::{Digest, Sha256};
 use shared::api::deliveries::{Accepted, WebhookStatus};
 use shared::call::ArrivedBy;
-use shared::delivery::{Event, Unparsed, VerifiedDelivery};
+use shared::delivery::{Event, SignatureError, Unparsed, VerifiedDelivery};
 use shared::error::Error;
 use shared::http::{Context, json_answer};
 use shared::ingest::{Arrival, Ingest, Taken};
@@ -130,7 +130,9 @@ impl State {
             return refusal.answer(request_id);
         }
         let counted: &[_] = match refusal {
-            Refusal::Signature(_) => &[DELIVERIES_REFUSED, SIGNATURES_REFUSED],
+            Refusal::Signature(SignatureError::Invalid | SignatureError::Stale) => {
+                &[DELIVERIES_REFUSED, SIGNATURES_REFUSED]
+            }
             _ => &[DELIVERIES_REFUSED],
         };
         self.metrics.count(received.at, counted);

@@ -9,11 +9,11 @@ use serde_json::{Map, Value, json};
 pub const DELIVERIES_ACCEPTED: &str = "DeliveriesAccepted";
 /// Refused, for whatever reason, also those that the log leaves out in a flood.
 pub const DELIVERIES_REFUSED: &str = "DeliveriesRefused";
-/// Refused for a signature that is wrong, stale or missing.
+/// Refused for a signature that is wrong or stale: one that is missing is no sender's.
 pub const SIGNATURES_REFUSED: &str = "SignaturesRefused";
 /// Genuine ones that became no call; their bodies are kept until they are replayed.
 pub const DELIVERIES_TO_REPLAY: &str = "DeliveriesToReplay";
-/// Answered 503, which the sender repeats.
+/// Answered 503, which the sender repeats where retries are on.
 pub const DELIVERIES_FAILED: &str = "DeliveriesFailed";
 
 /// Counts for one function.

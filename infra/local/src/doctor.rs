@@ -115,15 +115,23 @@ pub async fn examine(patient: &Patient) -> Result<Vec<Finding>> {
     {
         return Ok(findings);
     }
-    findings.extend(visit.deliveries().await?);
-    findings.extend(visit.refusals().await?);
-    findings.extend(visit.closed_routes().await?);
-    findings.push(visit.console().await?);
+    let mut parts = vec![
+        visit.deliveries().await,
+        visit.refusals().await,
+        visit.closed_routes().await,
+        visit.console().await,
+    ];
     if let Some(token) = &patient.token {
-        findings.extend(visit.log(token).await?);
+        parts.push(visit.log(token).await);
+    }
+    for part in parts {
+        // What breaks off says so, and spoils nothing of the rest.
+        let broken = |error| vec![Finding::bad("every request is answered", format!("{error:#}"))];
+        findings.extend(part.unwrap_or_else(broken));
     }
     if let Some(provider) = &patient.provider {
-        findings.extend(visit.provider(provider).await?);
+        let broken = |error| vec![Finding::unknown(THERE, format!("{error:#}"))];
+        findings.extend(visit.provider(provider).await.unwrap_or_else(broken));
     }
     Ok(findings)
 }
@@ -386,18 +394,19 @@ impl Visit<'_> {
         Ok(findings)
     }
 
-    async fn console(&self) -> Result<Finding> {
+    async fn console(&self) -> Result<Vec<Finding>> {
         const CHECK: &str = "the console asks to sign in";
         let headers = [("accept", "text/html")];
         let answer = self.send(Method::GET, "/", &headers, Vec::new()).await?;
-        Ok(match answer.status {
+        let finding = match answer.status {
             303 if answer.code == "/sign-in" => Finding::good(CHECK, "it does"),
             200 => Finding::bad(
                 CHECK,
                 "it shows its pages to anyone: look for a proxy that adds a session",
             ),
             status => Finding::unknown(CHECK, format!("it answered {status} {}", answer.code)),
-        })
+        };
+        Ok(vec![finding])
     }
 
     // --------------------------------------------------------- with a token
@@ -416,7 +425,12 @@ impl Visit<'_> {
         ]
         .map(|name| (name, FORGED_ADDRESS))
         .to_vec();
-        self.post(&claims, marked).await?;
+        let refused = self.post(&claims, marked).await?;
+        if refused.status == 429 {
+            let says =
+                "too many refusals within a minute are no longer written: wait a minute and look again";
+            return Ok(vec![Finding::unknown(CHECK, says)]);
+        }
         let answer = self
             .send(
                 Method::GET,
@@ -455,7 +469,8 @@ impl Visit<'_> {
     }
 
     /// How far the sender is from giving up: it switches a webhook off after ten
-    /// failures in a row, once the last success is more than seven days ago.
+    /// failures in a row, once the last success is more than seven days ago. Of the
+    /// last success only our log tells.
     async fn last_success(&self, bearer: &str) -> Result<Finding> {
         const CHECK: &str = "the sender will not switch the webhook off";
         let path = "/api/deliveries?status=200&limit=100";
@@ -463,12 +478,13 @@ impl Visit<'_> {
             .send(Method::GET, path, &[("authorization", bearer)], Vec::new())
             .await?;
         let entries = answer.body["deliveries"].as_array().into_iter().flatten();
-        // Ours prove nothing about the sender.
+        // What we or a replay brought proves nothing about the sender.
         let foreign = entries.filter(|entry| {
-            entry["result"] != "unparsed"
-                && entry["conversation_id"]
-                    .as_str()
-                    .is_none_or(|id| id != CONVERSATION)
+            let id = entry["conversation_id"].as_str().unwrap_or_default();
+            let is_replay = entry["reason"]
+                .as_str()
+                .is_some_and(|reason| reason.starts_with("replay of "));
+            entry["result"] != "unparsed" && !id.starts_with(OWN) && !is_replay
         });
         let times = foreign.filter_map(|entry| entry["received_at"].as_str()?.parse::<Timestamp>().ok());
         let Some(last) = times.max() else {
@@ -490,7 +506,6 @@ impl Visit<'_> {
     // ------------------------------------------------- with the provider's key
 
     async fn provider(&self, provider: &Provider) -> Result<Vec<Finding>> {
-        const THERE: &str = "the provider delivers to this address";
         let webhooks: Webhooks = match self
             .ask_provider(provider, "/v1/workspace/webhooks?include_usages=true")
             .await?
@@ -548,6 +563,7 @@ impl Visit<'_> {
     }
 }
 
+const THERE: &str = "the provider delivers to this address";
 const IN_TIME: &str = "it answers in time";
 const CLAIMS: &str = "nobody is believed about his own address";
 
@@ -588,6 +604,8 @@ fn refused(check: &'static str, answer: &Answer, reason: &str, mend: &str) -> Fi
 
 // ------------------------------------------------------------ what is posted
 
+/// What ids of conversations begin with that checks make up.
+const OWN: &str = "conv_ringmark_";
 const CONVERSATION: &str = "conv_ringmark_doctor";
 
 /// The one call that stays: web, without a number, at the beginning of 2026.

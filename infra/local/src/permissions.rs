@@ -2,8 +2,8 @@
 //!
 //! A function is known by its access key, which is its logical id. Any other key is
 //! that of the account's owner, who may do everything. What is read of a policy is
-//! what the template uses: `Allow` with actions and resources, in which `*` stands
-//! for any text and `?` for any character.
+//! what the template uses: `Allow`, actions taken literally, and resources, in which
+//! `*` stands for any text and `?` for any character.
 //!
 //! <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements.html>
 
@@ -46,10 +46,11 @@ pub struct Grant {
 pub struct Permissions {
     statements: Arc<BTreeMap<String, Vec<Statement>>>,
     used: Arc<Mutex<BTreeSet<Grant>>>,
+    refused: Arc<Mutex<BTreeSet<(String, Asked)>>>,
 }
 
 /// What a request asks to do: an action on a resource.
-pub(crate) type Asked = (String, String);
+pub type Asked = (String, String);
 
 impl Permissions {
     /// Of these functions, by logical id.
@@ -58,6 +59,7 @@ impl Permissions {
         Self {
             statements: Arc::new(statements),
             used: Arc::default(),
+            refused: Arc::default(),
         }
     }
 
@@ -86,6 +88,15 @@ impl Permissions {
         self.used.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// What functions asked for and were refused so far, with who asked.
+    #[must_use]
+    pub fn refused(&self) -> BTreeSet<(String, Asked)> {
+        self.refused
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
     /// Whether whoever signed a request may do all that it asks.
     ///
     /// # Errors
@@ -109,6 +120,8 @@ impl Permissions {
                 })
             });
             let Some(grant) = grants else {
+                let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+                refused.insert((access_key.to_owned(), (action.clone(), resource.clone())));
                 return Err(format!(
                     "{access_key} is not authorized to perform: {action} on resource: {resource}"
                 ));

@@ -415,8 +415,6 @@ struct HttpApiProperties {
     _default_route_settings: Option<Value>,
     #[serde(rename = "AccessLogSettings")]
     _access_log_settings: Option<Value>,
-    #[serde(rename = "FailOnWarnings")]
-    _fail_on_warnings: Option<bool>,
     #[serde(rename = "Description")]
     _description: Option<String>,
 }
