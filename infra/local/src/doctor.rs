@@ -7,13 +7,17 @@
 //!
 //! <https://elevenlabs.io/docs/eleven-api/resources/webhooks>
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use jiff::{SignedDuration, Timestamp};
-use reqwest::{Client, Method, redirect};
-use serde::Deserialize;
+use reqwest::{Client, Method, Url, redirect};
 use serde_json::{Value, json};
+
+mod provider;
+
+pub use provider::Provider;
 
 use crate::sender::{SIGNATURE_HEADER, WEBHOOK_PATH, signature};
 
@@ -43,15 +47,6 @@ pub struct Patient {
     pub token: Option<String>,
     /// The provider, to look how the webhook is set up there.
     pub provider: Option<Provider>,
-}
-
-/// How to reach the provider's API.
-#[derive(Debug, Clone)]
-pub struct Provider {
-    /// For example `https://api.elevenlabs.io`.
-    pub url: String,
-    /// Sent as `xi-api-key`.
-    pub api_key: String,
 }
 
 /// How a check came out.
@@ -130,8 +125,8 @@ pub async fn examine(patient: &Patient) -> Result<Vec<Finding>> {
         findings.extend(part.unwrap_or_else(broken));
     }
     if let Some(provider) = &patient.provider {
-        let broken = |error| vec![Finding::unknown(THERE, format!("{error:#}"))];
-        findings.extend(visit.provider(provider).await.unwrap_or_else(broken));
+        let address = format!("{}{WEBHOOK_PATH}", patient.url);
+        findings.extend(provider::examine(&visit.client, provider, &address).await);
     }
     Ok(findings)
 }
@@ -202,10 +197,14 @@ impl Visit<'_> {
     fn encryption(&self) -> Finding {
         const CHECK: &str = "the way there is encrypted";
         let url = &self.patient.url;
-        let is_local = ["http://127.", "http://localhost", "http://[::1]"];
+        let is_local = Url::parse(url).is_ok_and(|url| {
+            let host = url.host_str().unwrap_or_default();
+            let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+            host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+        });
         if url.starts_with("https://") {
             Finding::good(CHECK, "https")
-        } else if is_local.iter().any(|local| url.starts_with(local)) {
+        } else if is_local {
             Finding::good(CHECK, "it does not leave this machine")
         } else {
             Finding::bad(
@@ -502,68 +501,8 @@ impl Visit<'_> {
             )
         })
     }
-
-    // ------------------------------------------------- with the provider's key
-
-    async fn provider(&self, provider: &Provider) -> Result<Vec<Finding>> {
-        let webhooks: Webhooks = match self
-            .ask_provider(provider, "/v1/workspace/webhooks?include_usages=true")
-            .await?
-        {
-            Ok(webhooks) => webhooks,
-            Err(why) => return Ok(vec![Finding::unknown(THERE, why)]),
-        };
-        let address = format!("{}{WEBHOOK_PATH}", self.patient.url);
-        let Some(webhook) = webhooks
-            .webhooks
-            .iter()
-            .find(|webhook| webhook.webhook_url == address)
-        else {
-            let says = format!("no webhook there has the URL {address}: make one, with HMAC");
-            return Ok(vec![Finding::bad(THERE, says)]);
-        };
-        let mut findings = vec![
-            Finding::good(THERE, webhook.name.clone()),
-            webhook.enabled(),
-            webhook.retries(),
-        ];
-        findings.extend(webhook.failures());
-        let settings: Settings = match self.ask_provider(provider, "/v1/convai/settings").await? {
-            Ok(settings) => settings,
-            Err(why) => {
-                findings.push(Finding::unknown("agents use the webhook", why));
-                return Ok(findings);
-            }
-        };
-        findings.extend(
-            settings
-                .webhooks
-                .unwrap_or_default()
-                .findings(&webhook.webhook_id),
-        );
-        Ok(findings)
-    }
-
-    /// What the provider answers, or why it can't be read.
-    async fn ask_provider<T: for<'de> Deserialize<'de>>(
-        &self,
-        provider: &Provider,
-        path: &str,
-    ) -> Result<Result<T, String>> {
-        let url = format!("{}{path}", provider.url);
-        let request = self.client.get(&url).header("xi-api-key", &provider.api_key);
-        let response = request.send().await.with_context(|| format!("asking {url}"))?;
-        let status = response.status();
-        if !status.is_success() {
-            let says = "the key needs to belong to an administrator, and to this address of the provider";
-            return Ok(Err(format!("{path} answered {status}: {says}")));
-        }
-        let body = response.bytes().await?;
-        Ok(serde_json::from_slice(&body).map_err(|error| format!("{path} answered something else: {error}")))
-    }
 }
 
-const THERE: &str = "the provider delivers to this address";
 const IN_TIME: &str = "it answers in time";
 const CLAIMS: &str = "nobody is believed about his own address";
 
@@ -635,116 +574,32 @@ fn audio(bytes: usize) -> Vec<u8> {
     body.to_string().into_bytes()
 }
 
-// ------------------------------------------------- what the provider answers
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-#[derive(Deserialize)]
-struct Webhooks {
-    webhooks: Vec<Webhook>,
-}
-
-#[derive(Deserialize)]
-struct Webhook {
-    name: String,
-    webhook_id: String,
-    webhook_url: String,
-    is_disabled: bool,
-    is_auto_disabled: bool,
-    /// Documented for writing only; some answers have it.
-    retry_enabled: Option<bool>,
-    most_recent_failure_error_code: Option<i64>,
-    most_recent_failure_timestamp: Option<i64>,
-}
-
-impl Webhook {
-    fn enabled(&self) -> Finding {
-        const CHECK: &str = "the webhook is enabled";
-        match (self.is_auto_disabled, self.is_disabled) {
-            (true, _) => {
-                let says =
-                    "the provider switched it off after too many failures: mend them, then enable it again";
-                Finding::bad(CHECK, says)
-            }
-            (_, true) => Finding::bad(
-                CHECK,
-                "somebody disabled it: enable it in the provider's settings",
-            ),
-            _ => Finding::good(CHECK, "it is"),
+    #[test]
+    fn only_what_stays_on_this_machine_may_go_in_the_open() {
+        for (url, verdict) in [
+            ("https://x.execute-api.eu-west-1.amazonaws.com", Verdict::Good),
+            ("http://127.0.0.1:3000", Verdict::Good),
+            ("http://localhost:3000", Verdict::Good),
+            ("http://[::1]:3000", Verdict::Good),
+            ("http://127.0.0.1.example", Verdict::Bad),
+            ("http://localhost.example", Verdict::Bad),
+            ("http://10.0.0.1", Verdict::Bad),
+        ] {
+            let patient = Patient {
+                url: url.to_owned(),
+                secret: String::new(),
+                token: None,
+                provider: None,
+            };
+            let visit = Visit {
+                patient: &patient,
+                client: Client::new(),
+            };
+            assert_eq!(visit.encryption().verdict, verdict, "{url}");
         }
-    }
-
-    fn retries(&self) -> Finding {
-        const CHECK: &str = "failed deliveries are repeated";
-        let mend = "enable retries of the webhook in the provider's settings, they are off by default";
-        match self.retry_enabled {
-            Some(true) => Finding::good(CHECK, "retries are on"),
-            Some(false) => Finding::bad(CHECK, format!("retries are off: {mend}")),
-            None => Finding::unknown(CHECK, format!("the provider does not tell: {mend}")),
-        }
-    }
-
-    fn failures(&self) -> Option<Finding> {
-        let at = Timestamp::from_second(self.most_recent_failure_timestamp?).ok()?;
-        let code = self
-            .most_recent_failure_error_code
-            .map(|code| format!(" with {code}"))
-            .unwrap_or_default();
-        let says = format!("the last one failed at {at}{code}");
-        const CHECK: &str = "no delivery failed lately";
-        let is_recent = at > Timestamp::now() - SignedDuration::from_hours(24);
-        Some(if is_recent {
-            Finding::bad(CHECK, says)
-        } else {
-            Finding::good(CHECK, says)
-        })
-    }
-}
-
-#[derive(Deserialize)]
-struct Settings {
-    webhooks: Option<AgentWebhooks>,
-}
-
-#[derive(Deserialize, Default)]
-struct AgentWebhooks {
-    post_call_webhook_id: Option<String>,
-    events: Option<Vec<String>>,
-    send_audio: Option<bool>,
-}
-
-impl AgentWebhooks {
-    fn findings(&self, webhook_id: &str) -> Vec<Finding> {
-        let events = self.events.clone().unwrap_or_default();
-        let has = |event: &str| events.iter().any(|given| given == event);
-        let is_ours = self.post_call_webhook_id.as_deref() == Some(webhook_id);
-        vec![
-            if is_ours {
-                Finding::good(
-                    "agents use the webhook",
-                    "it is the workspace's post-call webhook",
-                )
-            } else {
-                let says =
-                    "it is not the workspace's post-call webhook: choose it there, or see that agents do";
-                Finding::unknown("agents use the webhook", says)
-            },
-            match (has("transcript"), self.events.is_some()) {
-                (true, _) => Finding::good("transcripts are sent", "they are"),
-                (_, true) => Finding::bad(
-                    "transcripts are sent",
-                    "enable the event transcript: without it no call comes",
-                ),
-                _ => Finding::unknown(
-                    "transcripts are sent",
-                    "the provider does not tell: enable the event transcript",
-                ),
-            },
-            if has("audio") || self.send_audio == Some(true) {
-                let says = "disable the event audio: it is not kept, and is too large for the gateway after some minutes, \
-                            which counts as failures of the webhook";
-                Finding::bad("audio is not sent", says)
-            } else {
-                Finding::good("audio is not sent", "it is not")
-            },
-        ]
     }
 }
