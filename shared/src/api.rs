@@ -7,6 +7,7 @@ pub mod decisions;
 pub mod deliveries;
 pub mod document;
 pub mod reports;
+pub mod sync;
 
 use jiff::Timestamp;
 

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::call::{Call, CallId, CampaignVariables, Channel, Direction, Outcome};
-use crate::lenient::{Number, Text, lenient, object};
+use crate::lenient::{Number, Text, lenient, object, read_object};
 use crate::phone_number::{Country, PhoneNumber};
 
 /// What an inspected object could not be: a call without an id.
@@ -27,6 +27,8 @@ pub struct Conversation<'a> {
     agent_id: Option<Text>,
     #[serde(default, deserialize_with = "lenient")]
     agent_name: Option<Text>,
+    #[serde(default, deserialize_with = "lenient")]
+    status: Option<Text>,
     #[serde(default, deserialize_with = "object")]
     metadata: Option<Metadata>,
     #[serde(default, deserialize_with = "object")]
@@ -55,6 +57,16 @@ struct Metadata {
     whatsapp: Option<Whatsapp>,
     #[serde(default, deserialize_with = "object")]
     sms: Option<Sms>,
+    #[serde(default, deserialize_with = "object")]
+    deletion_settings: Option<DeletionSettings>,
+}
+
+#[derive(Debug, Deserialize)]
+struct DeletionSettings {
+    #[serde(default, deserialize_with = "lenient")]
+    deleted_logs_at_time_unix_secs: Option<Number>,
+    #[serde(default, deserialize_with = "lenient")]
+    deleted_transcript_at_time_unix_secs: Option<Number>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -109,7 +121,64 @@ struct DynamicVariables {
     utm_campaign: Option<Text>,
 }
 
+/// A conversation that never came about.
+const FAILED: &str = "failed";
+
+/// Whether a conversation of this status changes no more on its own. Statuses that
+/// we do not know count as final, so that no call is waited for in vain.
+pub(crate) fn is_final(status: Option<&Text>) -> bool {
+    !matches!(
+        status.map(Text::as_str),
+        Some("initiated" | "in-progress" | "processing")
+    )
+}
+
+/// A conversation as `GET /v1/convai/conversations/{id}` answers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// The facts.
+    pub call: Call,
+    /// Whether it is over and analysed.
+    pub is_final: bool,
+    /// Whether it says less than a delivery of it says or said: its transcript was
+    /// deleted since, or it failed and names no line.
+    pub is_remnant: bool,
+}
+
+impl Fetched {
+    /// Reads a conversation that was asked for at an instant.
+    ///
+    /// # Errors
+    /// Why it can't be read, in one word.
+    pub fn read(body: &[u8], asked_at: Timestamp, country: Option<Country>) -> Result<Self, &'static str> {
+        let text = std::str::from_utf8(body).map_err(|_| "not_utf8")?;
+        let conversation: Conversation<'_> = read_object(text).map_err(|_| "not_a_conversation")?;
+        let is_final = is_final(conversation.status.as_ref());
+        let is_remnant = conversation.is_remnant();
+        let call = conversation.into_call(asked_at, country);
+        let call = call.map_err(|NoConversationId| "no_conversation_id")?;
+        Ok(Self {
+            call,
+            is_final,
+            is_remnant,
+        })
+    }
+}
+
 impl Conversation<'_> {
+    fn is_remnant(&self) -> bool {
+        let Some(metadata) = &self.metadata else {
+            return false;
+        };
+        let was_deleted = metadata.deletion_settings.as_ref().is_some_and(|deletion| {
+            deletion.deleted_logs_at_time_unix_secs.is_some()
+                || deletion.deleted_transcript_at_time_unix_secs.is_some()
+        });
+        let has_failed = (self.status.as_ref()).is_some_and(|status| status.as_str() == FAILED);
+        let has_line = metadata.phone_call.is_some() || metadata.whatsapp.is_some() || metadata.sms.is_some();
+        was_deleted || (has_failed && !has_line)
+    }
+
     /// The facts of the call; `event_at` stands in for a missing start.
     ///
     /// # Errors
@@ -143,11 +212,11 @@ impl Conversation<'_> {
                 .and_then(Number::into_instant)
                 .unwrap_or(event_at),
             duration_seconds: metadata.call_duration_secs.map_or(0, Number::into_seconds),
-            outcome: outcome(
-                self.analysis
-                    .and_then(|analysis| analysis.call_successful)
-                    .as_ref(),
-            ),
+            outcome: match self.analysis.and_then(|analysis| analysis.call_successful) {
+                // What failed to come about is not analysed.
+                None if self.status.is_some_and(|status| status.as_str() == FAILED) => Outcome::Failure,
+                judged => outcome(judged.as_ref()),
+            },
             termination_reason: metadata.termination_reason.and_then(Text::into_column),
             language: metadata.main_language.and_then(Text::into_column),
             has_transcript: self.transcript.is_some_and(has_turns),
@@ -229,7 +298,7 @@ impl Line {
     }
 }
 
-fn direction(text: Option<&Text>) -> Option<Direction> {
+pub(crate) fn direction(text: Option<&Text>) -> Option<Direction> {
     match text?.as_str() {
         "inbound" => Some(Direction::Inbound),
         "outbound" => Some(Direction::Outbound),
@@ -237,7 +306,7 @@ fn direction(text: Option<&Text>) -> Option<Direction> {
     }
 }
 
-fn outcome(text: Option<&Text>) -> Outcome {
+pub(crate) fn outcome(text: Option<&Text>) -> Outcome {
     match text.map(Text::as_str) {
         Some("success") => Outcome::Success,
         Some("failure") => Outcome::Failure,

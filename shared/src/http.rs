@@ -1,6 +1,6 @@
 //! Requests of the gateway and our answers, the same in every function.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -20,14 +20,18 @@ use crate::identity::Identity;
 /// Lambda's limit on an answer, less what its wrapping takes.
 const ANSWER_LIMIT_BYTES: usize = 6_291_456 - 16 * 1024;
 
+/// The route of an event that comes by the clock, not by a request.
+pub const SCHEDULE: &str = "schedule";
+
 /// What the gateway tells about a request, beside the request itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Context {
-    /// The route of the template that it took, e.g. `GET /api/calls/{id}`.
+    /// The route of the template that it took, e.g. `GET /api/calls/{id}`, or [`SCHEDULE`].
     pub route: String,
     /// When it arrived at the gateway; an event without that stamp arrived now.
     pub received_at: Timestamp,
-    /// The address that the gateway saw; no header has a part in it.
+    /// The address that the gateway saw; no header has a part in it. `0.0.0.0` where
+    /// nobody asked.
     pub source_address: IpAddr,
     /// Who is asking, by the token that the gateway's authorizer let pass; nobody
     /// on an open route.
@@ -41,11 +45,13 @@ impl Context {
     /// Reads it from a request.
     ///
     /// # Errors
-    /// When the event is none of an HTTP API's: nobody reaches a function like that.
+    /// When the event is neither an HTTP API's nor a schedule's: nobody reaches a
+    /// function like that.
     pub fn of(request: &Request) -> Result<Self, Error> {
         let missing = |what: &str| Error::unexpected(format!("the event has no {what}"));
-        let RequestContext::ApiGatewayV2(context) = request.request_context() else {
-            return Err(missing("HTTP API request context"));
+        let context = match request.request_context() {
+            RequestContext::ApiGatewayV2(context) => context,
+            _ => return Self::of_schedule(request),
         };
         Ok(Self {
             route: context.route_key.ok_or_else(|| missing("route key"))?,
@@ -71,6 +77,22 @@ impl Context {
         })
     }
 
+    /// <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-run-lambda-schedule.html>
+    fn of_schedule(request: &Request) -> Result<Self, Error> {
+        let event: ScheduledEvent = serde_json::from_slice(request.body().as_ref())
+            .map_err(|error| Error::internal("reading an event that is no request", error))?;
+        if event.source != "aws.events" {
+            return Err(Error::unexpected("the event is of a source that we do not know"));
+        }
+        Ok(Self {
+            route: SCHEDULE.to_owned(),
+            received_at: event.time,
+            source_address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            caller: None,
+            request_id: request.lambda_context().request_id,
+        })
+    }
+
     /// Who is asking.
     ///
     /// # Errors
@@ -78,6 +100,12 @@ impl Context {
     pub fn caller(&self) -> Result<&Identity, Error> {
         self.caller.as_ref().ok_or(Error::Unauthenticated)
     }
+}
+
+#[derive(Deserialize)]
+struct ScheduledEvent {
+    source: String,
+    time: Timestamp,
 }
 
 /// A segment of the path that the template names.

@@ -28,6 +28,9 @@ pub struct Arrival<'a> {
     /// Whether it is a body that may be here already, read again: facts that the
     /// same body told otherwise to other code or settings are then replaced.
     pub read_again: bool,
+    /// What the provider's listing said of it when it was fetched for that; kept with
+    /// the head, so that the same words have it fetched only once.
+    pub listed_as: Option<String>,
 }
 
 /// What an arrival came to.
@@ -172,6 +175,7 @@ impl Ingest {
             // The same facts, said again later: only their place in time moves.
             Some(head) if head.version.sha256 == version.sha256 => Some(Head {
                 version: *version,
+                listed_as: arrival.listed_as.clone().or(head.listed_as),
                 revision: head.revision + 1,
                 ..head
             }),
@@ -216,14 +220,20 @@ impl Ingest {
 /// decided stays.
 fn new_head(arrival: &Arrival<'_>, old: Option<Head>, candidates: &Candidates) -> Head {
     let attribution = attribute(&arrival.call, candidates);
-    let (revision, decisions, arrived_by, received_at) = match old {
-        Some(Head { record, revision, .. }) => (
+    let (revision, decisions, arrived_by, received_at, listed_before) = match old {
+        Some(Head {
+            record,
+            revision,
+            listed_as,
+            ..
+        }) => (
             revision + 1,
             record.decisions,
             record.arrived_by,
             record.received_at,
+            listed_as,
         ),
-        None => (1, Decisions::default(), arrival.by, arrival.at),
+        None => (1, Decisions::default(), arrival.by, arrival.at, None),
     };
     Head {
         record: CallRecord {
@@ -237,6 +247,7 @@ fn new_head(arrival: &Arrival<'_>, old: Option<Head>, candidates: &Candidates) -
         evidence: attribution.evidence().cloned(),
         candidates: attribution.candidates().to_vec(),
         reattributed_by: None,
+        listed_as: arrival.listed_as.clone().or(listed_before),
         version: arrival.version,
         revision,
     }

@@ -13,7 +13,7 @@ use lambda_http::http::{HeaderValue, Response};
 use lambda_http::{Body, Request, service_fn};
 
 use crate::error::Error;
-use crate::http::{Context, add_security_headers, error_answer};
+use crate::http::{Context, SCHEDULE, add_security_headers, error_answer};
 use crate::phone_number::Country;
 
 /// A setting that is missing or not what it should be.
@@ -121,7 +121,8 @@ pub async fn aws() -> SdkConfig {
 /// Serves requests until Lambda ends the instance.
 ///
 /// A failure is logged here, once, with its whole chain; the client is told in
-/// other words. Every answer carries `x-request-id` and the security headers.
+/// other words. Every answer carries `x-request-id` and the security headers. Where
+/// the clock asked, there is no client: the invocation fails.
 ///
 /// # Errors
 /// When the Runtime API is gone.
@@ -139,10 +140,14 @@ where
             let Context {
                 route, request_id, ..
             } = context.clone();
-            let mut answer = handle(state, request, context).await.unwrap_or_else(|error| {
-                log_failure(&error, &route, &request_id);
-                error_answer(&error, &request_id)
-            });
+            let answer = handle(state, request, context).await;
+            if let Err(error) = &answer {
+                log_failure(error, &route, &request_id);
+            }
+            if route == SCHEDULE {
+                return Ok(answer?);
+            }
+            let mut answer = answer.unwrap_or_else(|error| error_answer(&error, &request_id));
             add_security_headers(answer.headers_mut());
             if let Ok(request_id) = HeaderValue::from_str(&request_id) {
                 answer.headers_mut().insert("x-request-id", request_id);

@@ -28,6 +28,7 @@ mod listing;
 mod local_stack;
 mod logging;
 mod permitting;
+mod provider;
 mod reattributing;
 mod receiving;
 mod refusing;
@@ -35,6 +36,7 @@ mod repeating;
 mod replaying;
 mod reporting;
 mod signing_in;
+mod syncing;
 mod tidy;
 #[cfg(feature = "sam")]
 mod transformed;

@@ -8,23 +8,28 @@ use local::sender::{SIGNATURE_HEADER, WEBHOOK_PATH};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::provider::{Conversation, KEY, Provider};
 use crate::signing_in::{ANNA, Browser};
 use crate::support::{World, client_from, phone_call, request, template};
 
 const CALL: &str = "/api/calls/conv_1";
 
-async fn world_without(statements: &[(String, String)]) -> World {
+async fn world_without(statements: &[(String, String)]) -> (World, Provider) {
+    let provider = Provider::start().await;
     let options = Options {
         without_statements: statements.to_vec(),
+        api_key: Some(KEY.to_owned()),
         ..Options::default()
     };
+    let options = options.parameter("ElevenLabsApiUrl", provider.url());
     let options = options.parameter("RefusalsPerMinute", "2");
-    World::with(options.parameter("ElevenLabsWebhookIpWhitelist", "127.0.0.1")).await
+    let world = World::with(options.parameter("ElevenLabsWebhookIpWhitelist", "127.0.0.1")).await;
+    (world, provider)
 }
 
 /// A walk through everything that any function does to a table or a secret, each
 /// step of which must succeed.
-async fn everything_once(world: &World) {
+async fn everything_once(world: &World, provider: &Provider) {
     let send = async |method: Method, path: &str, body: Value, status: u16| {
         world.send(method, path, &body).await.expect(status)
     };
@@ -169,6 +174,15 @@ async fn everything_once(world: &World) {
     assert_eq!(replayed["result"], "stored");
     assert_eq!(world.deliveries().await.len(), 8, "the replay is in the log");
 
+    // What never arrived, one with a customer and an agent to look for, in a month of its own.
+    provider.put(Conversation::new("conv_lost", "agent_1", "2026-10-20T10:00:00Z"));
+    world.stack.clock().set("2026-10-21T10:00:00Z".parse().unwrap());
+    let status = world.sync().await;
+    assert_eq!(status["last_run"]["stored"], 1);
+    assert_eq!(status["last_run"]["errors"], json!([]));
+    assert_eq!(world.sync_view().await["ledger"][0]["held"], 1);
+    world.stack.clock().set("2026-12-02T10:00:00Z".parse().unwrap());
+
     // People.
     let mut browser = Browser::new(world);
     browser.sign_in(ANNA).await;
@@ -179,8 +193,8 @@ async fn everything_once(world: &World) {
 
 #[tokio::test]
 async fn every_action_that_is_granted_is_used() {
-    let world = world_without(&[]).await;
-    everything_once(&world).await;
+    let (world, provider) = world_without(&[]).await;
+    everything_once(&world, &provider).await;
     let permissions = world.stack.permissions();
     let (granted, used) = (permissions.granted(), permissions.used());
     let unused: Vec<&Grant> = granted.difference(&used).collect();
@@ -196,9 +210,10 @@ async fn every_action_that_is_granted_is_used() {
 async fn without_any_single_statement_something_fails() {
     for (function, definition) in template().functions {
         for statement in definition.statements {
-            let world = Arc::new(world_without(&[(function.clone(), statement.id.clone())]).await);
+            let (world, provider) = world_without(&[(function.clone(), statement.id.clone())]).await;
+            let world = Arc::new(world);
             let told = Arc::clone(&world);
-            let story = tokio::spawn(async move { everything_once(&told).await });
+            let story = tokio::spawn(async move { everything_once(&told, &provider).await });
             assert!(
                 story.await.is_err(),
                 "nobody missed {} of {function}",

@@ -67,14 +67,16 @@ fn what_cannot_be_made_again_outlives_the_stack() {
         "CallsTable",
         "CampaignsTable",
         "DeliveriesTable",
+        "SyncTable",
         "WebhookSecret",
+        "ElevenLabsApiKey",
         "UserPool",
     ] {
         let resource = &resources[id];
         assert_eq!(resource["DeletionPolicy"], "RetainExceptOnCreate", "{id}");
         assert_eq!(resource["UpdateReplacePolicy"], "Retain", "{id}");
     }
-    for id in ["CallsTable", "CampaignsTable", "DeliveriesTable"] {
+    for id in ["CallsTable", "CampaignsTable", "DeliveriesTable", "SyncTable"] {
         let recovery = &resources[id]["Properties"]["PointInTimeRecoverySpecification"];
         assert_eq!(recovery["PointInTimeRecoveryEnabled"], true, "{id}");
     }
@@ -128,6 +130,7 @@ fn the_gateway_may_call_every_function_behind_a_route() {
     let permissions = resources("AWS::Lambda::Permission");
     let granted: BTreeSet<String> = permissions
         .values()
+        .filter(|permission| permission["Principal"] != "events.amazonaws.com")
         .map(|permission| {
             assert_eq!(permission["Principal"], "apigateway.amazonaws.com");
             let arn = permission["SourceArn"]["Fn::Sub"][0].as_str().unwrap();
@@ -151,6 +154,40 @@ fn the_gateway_may_call_every_function_behind_a_route() {
             .iter()
             .filter(|route| route.starts_with(function.as_str()));
         assert!(routes.count() < 45, "{function}");
+    }
+}
+
+#[test]
+fn the_clock_may_invoke_what_it_is_to_and_tries_once() {
+    let permissions = resources("AWS::Lambda::Permission");
+    let of_the_clock: Vec<&Value> = permissions
+        .values()
+        .filter(|permission| permission["Principal"] == "events.amazonaws.com")
+        .map(|permission| &permission["FunctionName"]["Ref"])
+        .collect();
+    assert_eq!(of_the_clock, ["SyncFunction"]);
+    let rules = resources("AWS::Events::Rule");
+    assert_eq!(rules.len(), 1);
+    for rule in rules.values() {
+        assert_eq!(
+            rule["ScheduleExpression"],
+            json!({ "Fn::Sub": "rate(${SyncEveryMinutes} minutes)" })
+        );
+        assert!(rule["State"].is_null(), "enabled");
+        let target = &rule["Targets"][0];
+        assert_eq!(target["Arn"]["Fn::GetAtt"], json!(["SyncFunction", "Arn"]));
+        assert!(target["Input"].is_null(), "the event tells its time");
+        assert_eq!(target["RetryPolicy"]["MaximumRetryAttempts"], 0);
+    }
+    let invoked = resources("AWS::Lambda::EventInvokeConfig");
+    for config in invoked.values() {
+        assert_eq!(
+            (
+                &config["MaximumRetryAttempts"],
+                &config["MaximumEventAgeInSeconds"]
+            ),
+            (&json!(0), &json!(60))
+        );
     }
 }
 
@@ -203,7 +240,9 @@ fn roles_allow_what_the_statements_say_and_no_stars() {
 fn functions_answer_before_the_gateway_gives_up_and_log_where_it_is_kept() {
     let groups = resources("AWS::Logs::LogGroup");
     for (id, function) in resources("AWS::Lambda::Function") {
-        assert!(function["Timeout"].as_u64().unwrap() < 30, "{id}");
+        // Of sync, the clock waits for longer; who asks by the gateway has its answer in time.
+        let most = if id == "SyncFunction" { 301 } else { 30 };
+        assert!(function["Timeout"].as_u64().unwrap() < most, "{id}");
         assert_eq!(function["TracingConfig"]["Mode"], "Active", "{id}");
         assert_eq!(function["LoggingConfig"]["LogFormat"], "JSON", "{id}");
         let group = function["LoggingConfig"]["LogGroup"]["Ref"].as_str().unwrap();
@@ -253,7 +292,7 @@ fn the_stage_is_throttled_and_logs_no_paths() {
 #[test]
 fn alarms_watch_what_there_is_and_tell_somebody() {
     let transformed = transformed();
-    let metrics = std::fs::read_to_string(workspace().join("functions/webhook/src/metrics.rs")).unwrap();
+    let metrics = std::fs::read_to_string(workspace().join("shared/src/metrics.rs")).unwrap();
     let is_counted = |name: &str| metrics.contains(&format!("= \"{name}\";"));
     let alarms = resources("AWS::CloudWatch::Alarm");
     let mut watched = BTreeSet::new();
@@ -283,13 +322,18 @@ fn alarms_watch_what_there_is_and_tell_somebody() {
     }
     // As the services' own pages name them; CloudWatch takes any name, and waits for ever.
     let expected = [
+        "CallsMissing: Ringmark CallsMissing by FunctionName",
         "CallsThrottled: AWS/DynamoDB WriteThrottleEvents by TableName",
         "CallsThrottled: AWS/DynamoDB WriteThrottleEvents by TableName, GlobalSecondaryIndexName",
         "DeliveriesToReplay: Ringmark DeliveriesToReplay by FunctionName",
         "NoDeliveries: Ringmark DeliveriesAccepted by FunctionName",
         "ServerErrors: AWS/ApiGateway 5xx by ApiId",
         "SignaturesRefused: Ringmark SignaturesRefused by FunctionName",
+        "SyncFailing: AWS/Lambda Errors by FunctionName",
+        "SyncFailing: Ringmark SyncRunsFailed by FunctionName",
+        "WebhookDisabled: Ringmark WebhooksDisabled by FunctionName",
         "WebhookSlow: AWS/Lambda Duration by FunctionName",
+        "WebhookStopped: Ringmark HoursBySyncOnly by FunctionName",
         "WebhookThrottled: AWS/Lambda Throttles by FunctionName",
     ];
     assert_eq!(watched, BTreeSet::from(expected.map(str::to_owned)));
@@ -347,7 +391,11 @@ fn a_guided_deployment_asks_nothing_that_it_does_not_explain() {
     // Made without a value, but for the key and what only the user pool knows.
     for (id, secret) in resources("AWS::SecretsManager::Secret") {
         let has_value = !secret["SecretString"].is_null() || !secret["GenerateSecretString"].is_null();
-        assert_eq!(has_value, id != "WebhookSecret", "{id}");
+        assert_eq!(
+            has_value,
+            !["WebhookSecret", "ElevenLabsApiKey"].contains(&id.as_str()),
+            "{id}"
+        );
     }
 }
 

@@ -95,6 +95,7 @@ impl State {
                     by: ArrivedBy::Webhook,
                     at: context.received_at,
                     read_again: true,
+                    listed_as: None,
                 };
                 let foreseen = self.ingest.foresee(&arrival).await?;
                 let taken = if dry_run {

@@ -14,6 +14,10 @@ use shared::delivery::{Event, SignatureError, Unparsed, VerifiedDelivery};
 use shared::error::Error;
 use shared::http::{Context, json_answer};
 use shared::ingest::{Arrival, Ingest, Taken};
+use shared::metrics::{
+    DELIVERIES_ACCEPTED, DELIVERIES_FAILED, DELIVERIES_REFUSED, DELIVERIES_TO_REPLAY, Metrics,
+    SIGNATURES_REFUSED,
+};
 use shared::phone_number::Country;
 use shared::runtime::{aws, default_country, setting};
 use shared::store::calls::{CallStore, Version};
@@ -23,10 +27,6 @@ use shared::store::rate_limits::RateLimitStore;
 
 use crate::admission::{Admission, Refused};
 use crate::client_address::ClientAddresses;
-use crate::metrics::{
-    DELIVERIES_ACCEPTED, DELIVERIES_FAILED, DELIVERIES_REFUSED, DELIVERIES_TO_REPLAY, Metrics,
-    SIGNATURES_REFUSED,
-};
 use crate::refusals::{Refusal, RefusalLimiter, Standing, seconds_left_in_minute};
 
 /// How long storing may take in all; then the sender is to try again, which it
@@ -216,6 +216,7 @@ impl State {
                     by: ArrivedBy::Webhook,
                     at: received.at,
                     read_again: false,
+                    listed_as: None,
                 };
                 self.take_call(received, &arrival, &mut entry, request_id).await
             }

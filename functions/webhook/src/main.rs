@@ -3,7 +3,6 @@
 mod admission;
 mod client_address;
 mod handler;
-mod metrics;
 mod refusals;
 
 #[tokio::main]

@@ -44,6 +44,9 @@ struct Run {
     /// The webhook's signing secret; given twice, the current and the previous one. Empty: not configured.
     #[arg(long = "webhook-secret", value_name = "SECRET", default_value = DEFAULT_WEBHOOK_SECRET)]
     webhook_secrets: Vec<String>,
+    /// Key of the ElevenLabs API, for sync; without one sync does nothing.
+    #[arg(long, env = "ELEVENLABS_API_KEY", hide_env_values = true)]
+    api_key: Option<String>,
     /// Accept deliveries without a signature.
     #[arg(long)]
     allow_unsigned: bool,
@@ -207,6 +210,8 @@ async fn run(run: Run) -> Result<()> {
             .into_iter()
             .filter(|secret| !secret.is_empty())
             .collect(),
+        api_key: run.api_key.filter(|key| !key.is_empty()),
+        keeps_schedules: true,
         logs: Logs::shown(),
         ..Options::default()
     };

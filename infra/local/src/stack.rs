@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use axum::body::Bytes;
 use axum::extract::Request;
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
@@ -19,6 +21,7 @@ use uuid::Uuid;
 use crate::authorizer::Authorizer;
 use crate::binaries;
 use crate::clock::Clock;
+use crate::cloudformation::{ACCOUNT, REGION};
 use crate::dynamodb::{DynamoDb, Storage};
 use crate::gateway::Gateway;
 use crate::issuer::{CONSOLE, ISSUER_PATH, Issuer, SCRIPT};
@@ -33,6 +36,8 @@ use crate::template::{self, Template};
 pub const DEFAULT_WEBHOOK_SECRET: &str = "wsec_local";
 /// The secret of the template that holds the webhook's signing secret.
 const WEBHOOK_SECRET: &str = "WebhookSecret";
+/// The secret of the template that holds the key of the provider's API.
+const API_KEY: &str = "ElevenLabsApiKey";
 /// The secret of the template that holds the console's client id and secret.
 const CONSOLE_CLIENT_SECRET: &str = "ConsoleClientSecret";
 
@@ -49,6 +54,10 @@ pub struct Options {
     pub parameters: BTreeMap<String, String>,
     /// Current signing secret, then the previous one; none: not configured.
     pub webhook_secrets: Vec<String>,
+    /// Key of the provider's API; none: sync is not configured.
+    pub api_key: Option<String>,
+    /// Whether the clock invokes functions by itself, or only when it is told to.
+    pub keeps_schedules: bool,
     /// Where the functions' log lines go.
     pub logs: Logs,
     /// Statements that are taken out of policies, by function and name.
@@ -64,6 +73,8 @@ impl Default for Options {
             port: 0,
             parameters: BTreeMap::new(),
             webhook_secrets: vec![DEFAULT_WEBHOOK_SECRET.to_owned()],
+            api_key: None,
+            keeps_schedules: false,
             logs: Logs::default(),
             without_statements: Vec::new(),
         }
@@ -91,7 +102,8 @@ pub struct Stack {
     issuer: Arc<Issuer>,
     functions: BTreeMap<String, Arc<Function>>,
     logs: Logs,
-    gateway: AbortHandle,
+    /// The gateway, and the schedules that are kept.
+    tasks: Vec<AbortHandle>,
 }
 
 impl Stack {
@@ -130,6 +142,7 @@ impl Stack {
         for (id, secret) in &template.secrets {
             let values = match (id.as_str(), secret.generated_length) {
                 (WEBHOOK_SECRET, _) => options.webhook_secrets.clone(),
+                (API_KEY, _) => options.api_key.iter().cloned().collect(),
                 (CONSOLE_CLIENT_SECRET, _) => {
                     vec![json!({ "client_id": CONSOLE.id, "client_secret": CONSOLE.secret }).to_string()]
                 }
@@ -140,6 +153,7 @@ impl Stack {
         }
 
         let mut functions = BTreeMap::new();
+        let mut schedules = Vec::new();
         for (id, definition) in template.functions {
             let binary = binaries
                 .get(&definition.binary)
@@ -153,8 +167,11 @@ impl Stack {
             let endpoints = endpoints
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .to_vec();
+            let rates = definition.schedules.clone();
             let function = Function::new(definition, binary.clone(), endpoints, options.logs.clone());
-            functions.insert(id, Arc::new(function));
+            let function = Arc::new(function);
+            schedules.extend(rates.into_iter().map(|rate| (rate, Arc::clone(&function))));
+            functions.insert(id, function);
         }
 
         let authorizer = template.authorizer.map(Authorizer::new).transpose()?;
@@ -167,6 +184,12 @@ impl Stack {
             // Ends with the stack; serving a bound listener does not fail.
             axum::serve(listener, router).await.unwrap_or_default();
         });
+        let mut tasks = vec![gateway.abort_handle()];
+        if options.keeps_schedules {
+            for (rate, function) in schedules {
+                tasks.push(tokio::spawn(keep_schedule(rate, function, clock.clone())).abort_handle());
+            }
+        }
         Ok(Self {
             url,
             clock,
@@ -177,7 +200,7 @@ impl Stack {
             issuer,
             functions,
             logs: options.logs,
-            gateway: gateway.abort_handle(),
+            tasks,
         })
     }
 
@@ -237,6 +260,19 @@ impl Stack {
         self.functions.get(id)
     }
 
+    /// Has the clock invoke a function now, as a schedule of its own would.
+    ///
+    /// # Errors
+    /// When there is no such function, or the invocation fails.
+    pub async fn strike(&self, id: &str) -> Result<()> {
+        let function = self
+            .functions
+            .get(id)
+            .with_context(|| format!("no function {id}"))?;
+        function.invoke(scheduled_event(&self.clock)).await?;
+        Ok(())
+    }
+
     /// Kills every instance and waits until all that they wrote is in the logs.
     pub async fn read_out_logs(&self) {
         for function in self.functions.values() {
@@ -254,8 +290,38 @@ impl Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        self.gateway.abort();
+        for task in &self.tasks {
+            task.abort();
+        }
     }
+}
+
+/// Invokes a function by the clock.
+async fn keep_schedule(rate: Duration, function: Arc<Function>, clock: Clock) {
+    loop {
+        tokio::time::sleep(rate).await;
+        if let Err(error) = function.invoke(scheduled_event(&clock)).await {
+            eprintln!("{} by the clock: {error}", function.binary_name());
+        }
+    }
+}
+
+/// What a function gets from the clock.
+///
+/// <https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-run-lambda-schedule.html>
+fn scheduled_event(clock: &Clock) -> Bytes {
+    let event = json!({
+        "version": "0",
+        "id": Uuid::new_v4().to_string(),
+        "detail-type": "Scheduled Event",
+        "source": "aws.events",
+        "account": ACCOUNT,
+        "time": clock.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        "region": REGION,
+        "resources": [format!("arn:aws:events:{REGION}:{ACCOUNT}:rule/local")],
+        "detail": {},
+    });
+    Bytes::from(event.to_string())
 }
 
 /// Lets what comes by another name than this machine's, as through a tunnel, reach the

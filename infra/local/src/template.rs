@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use saphyr::{LoadableYamlNode, Yaml};
@@ -67,6 +68,8 @@ pub struct Function {
     pub log_level: String,
     /// What it may do.
     pub statements: Vec<Statement>,
+    /// How often the clock invokes it, by each of its schedules.
+    pub schedules: Vec<Duration>,
 }
 
 /// One route of the HTTP API.
@@ -222,20 +225,23 @@ impl Template {
                 "function {id}: {name} must be {expected}"
             );
         }
-        for (event, HttpApiEvent { kind, properties }) in own.events {
-            ensure!(
-                kind == "HttpApi",
-                "function {id}, event {event}: type {kind} is not understood here"
-            );
+        let mut schedules = Vec::new();
+        for (event, RawEvent { kind, properties }) in own.events {
+            let what = format!("function {id}, event {event}");
+            let properties: HttpApiEventProperties = match kind.as_str() {
+                "HttpApi" => read_as(&what, properties)?,
+                "Schedule" => {
+                    let schedule: ScheduleProperties = read_as(&what, properties)?;
+                    schedules.push(rate(&schedule.schedule).context(what)?);
+                    continue;
+                }
+                _ => bail!("{what}: type {kind} is not understood here"),
+            };
             self.routes.push(Route {
                 method: properties.method.to_uppercase(),
                 path: properties.path,
                 function: id.to_owned(),
-                scopes: properties
-                    .auth
-                    .unwrap_or_default()
-                    .scopes()
-                    .with_context(|| format!("function {id}, event {event}"))?,
+                scopes: properties.auth.unwrap_or_default().scopes().context(what)?,
             });
         }
         let mut environment = globals.environment.clone().unwrap_or_default().variables;
@@ -262,10 +268,22 @@ impl Template {
                     .policies
                     .map_or_else(|| Ok(Vec::new()), read_policies)
                     .with_context(|| format!("policies of {id}"))?,
+                schedules,
             },
         );
         Ok(())
     }
+}
+
+/// `rate(<n> minutes)`; other expressions are refused.
+fn rate(expression: &str) -> Result<Duration> {
+    let minutes = expression
+        .strip_prefix("rate(")
+        .and_then(|rest| rest.strip_suffix(" minutes)"))
+        .and_then(|minutes| minutes.parse::<u64>().ok())
+        .filter(|minutes| *minutes > 1)
+        .with_context(|| format!("the schedule {expression} is not understood here"))?;
+    Ok(Duration::from_secs(60 * minutes))
 }
 
 fn read_as<T: serde::de::DeserializeOwned>(what: &str, value: Value) -> Result<T> {
@@ -288,7 +306,9 @@ struct FunctionProperties {
     policies: Option<Value>,
     logging_config: Option<LoggingConfig>,
     #[serde(default)]
-    events: BTreeMap<String, HttpApiEvent>,
+    events: BTreeMap<String, RawEvent>,
+    #[serde(rename = "EventInvokeConfig")]
+    _event_invoke_config: Option<Value>,
     #[serde(rename = "Architectures")]
     _architectures: Option<Value>,
     #[serde(rename = "ReservedConcurrentExecutions")]
@@ -329,10 +349,20 @@ impl Default for LoggingConfig {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "PascalCase")]
-struct HttpApiEvent {
+struct RawEvent {
     #[serde(rename = "Type")]
     kind: String,
-    properties: HttpApiEventProperties,
+    properties: Value,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+struct ScheduleProperties {
+    schedule: String,
+    #[serde(rename = "Description")]
+    _description: Option<String>,
+    #[serde(rename = "RetryPolicy")]
+    _retry_policy: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -574,6 +604,20 @@ Resources:
         );
         assert_eq!(scopes(", Auth: { Authorizer: NONE }").unwrap(), None);
         assert!(scopes(", Auth: { Authorizer: Other }").is_err());
+    }
+
+    #[test]
+    fn a_schedule_is_a_rate_in_minutes() {
+        assert_eq!(rate("rate(15 minutes)").unwrap(), Duration::from_secs(900));
+        for other in [
+            "rate(1 minutes)",
+            "rate(1 hour)",
+            "cron(0 12 * * ? *)",
+            "rate(x minutes)",
+            "",
+        ] {
+            assert!(rate(other).is_err(), "{other}");
+        }
     }
 
     #[test]

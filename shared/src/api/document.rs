@@ -21,6 +21,7 @@ use super::deliveries::{
     Accepted, DeliveryFilterRequest, DeliveryPage, DeliveryView, ReplayRequest, ReplayView, WebhookStatus,
 };
 use super::reports::{Summary, SummaryRequest, Timeseries, TimeseriesRequest};
+use super::sync::{LedgerRequest, SyncStatus, SyncView};
 use crate::http::ErrorAnswer;
 use crate::query::Paging;
 
@@ -173,6 +174,12 @@ fn routes() -> Vec<Route> {
         post("/api/deliveries/{id}/replay", "Read a kept delivery again")
             .body::<ReplayRequest>()
             .answer::<ReplayView>(200),
+        get("/api/sync", "How sync is, and whether any call is missing")
+            .query::<LedgerRequest>()
+            .answer::<SyncView>(200),
+        post("/api/sync", "Look for missing calls now, for at most 20 seconds")
+            .answer::<SyncStatus>(200)
+            .refusals(&[409]),
         get("/api/openapi.json", "This document").open(),
     ]
 }

@@ -85,6 +85,9 @@ pub struct Head {
     pub candidates: Vec<Candidate>,
     /// The re-attribution that asked the rules last, unless a delivery did.
     pub reattributed_by: Option<AssignmentId>,
+    /// What the provider's listing said of the call when sync fetched it last, by
+    /// [`Listed::fingerprint`](crate::listing::Listed::fingerprint).
+    pub listed_as: Option<String>,
     /// The version of the facts.
     pub version: Version,
     /// Counts the writes; a write is on condition that nobody else wrote since.
@@ -297,6 +300,8 @@ struct HeadItem {
     candidates: Vec<Candidate>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reattributed_by: Option<AssignmentId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    listed_as: Option<String>,
     #[serde(default)]
     campaign_variables: CampaignVariables,
     version_at: Timestamp,
@@ -374,6 +379,7 @@ impl HeadItem {
             evidence: head.evidence.clone(),
             candidates: head.candidates.clone(),
             reattributed_by: head.reattributed_by.clone(),
+            listed_as: head.listed_as.clone(),
             campaign_variables: head.record.call.campaign_variables.clone(),
             version_at: head.version.at,
             version_sha256: hex::encode(head.version.sha256),
@@ -397,6 +403,7 @@ impl HeadItem {
             evidence: self.evidence,
             candidates: self.candidates,
             reattributed_by: self.reattributed_by,
+            listed_as: self.listed_as,
             version: Version {
                 at: self.version_at,
                 sha256,

@@ -10,6 +10,7 @@ pub mod cursor;
 pub mod deliveries;
 pub mod rate_limits;
 pub mod sessions;
+pub mod sync;
 mod transaction;
 
 use std::collections::HashMap;

@@ -1,4 +1,4 @@
-//! What becomes of deliveries, counted by CloudWatch from lines in its embedded format.
+//! What becomes of deliveries and what sync finds, counted by CloudWatch from lines in its embedded format.
 //!
 //! <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>
 
@@ -16,6 +16,17 @@ pub const DELIVERIES_TO_REPLAY: &str = "DeliveriesToReplay";
 /// Answered 503, which the sender repeats where retries are on.
 pub const DELIVERIES_FAILED: &str = "DeliveriesFailed";
 
+/// Calls that sync found missing and took in.
+pub const CALLS_FOUND_BY_SYNC: &str = "CallsFoundBySync";
+/// Conversations that the provider lists, that are over, and that a run could not take in.
+pub const CALLS_MISSING: &str = "CallsMissing";
+/// Hours since calls began to come by sync only; 0 while deliveries come.
+pub const HOURS_BY_SYNC_ONLY: &str = "HoursBySyncOnly";
+/// Webhooks with our path that are switched off at the provider.
+pub const WEBHOOKS_DISABLED: &str = "WebhooksDisabled";
+/// Runs of sync that could not do their work.
+pub const SYNC_RUNS_FAILED: &str = "SyncRunsFailed";
+
 /// Counts for one function.
 pub struct Metrics {
     function_name: String,
@@ -23,21 +34,36 @@ pub struct Metrics {
 
 impl Metrics {
     /// For the function of this name: the metrics' only dimension.
+    #[must_use]
     pub fn new(function_name: String) -> Self {
         Self { function_name }
     }
 
     /// Counts one more of each.
-    #[expect(clippy::print_stdout, reason = "how metrics leave a function")]
     pub fn count(&self, at: Timestamp, metrics: &[&'static str]) {
+        let once: Vec<_> = metrics.iter().map(|name| (*name, 1.0)).collect();
+        self.report(at, &once);
+    }
+
+    /// Reports the value of each.
+    #[expect(clippy::print_stdout, reason = "how metrics leave a function")]
+    pub fn report(&self, at: Timestamp, metrics: &[(&'static str, f64)]) {
         println!("{}", self.line(at, metrics));
     }
 
-    fn line(&self, at: Timestamp, metrics: &[&'static str]) -> Value {
-        let definitions = metrics
+    fn line(&self, at: Timestamp, metrics: &[(&'static str, f64)]) -> Value {
+        let definitions = metrics.iter().map(|(name, _)| {
+            let unit = if *name == HOURS_BY_SYNC_ONLY {
+                "None"
+            } else {
+                "Count"
+            };
+            json!({ "Name": name, "Unit": unit })
+        });
+        let values = metrics
             .iter()
-            .map(|name| json!({ "Name": name, "Unit": "Count" }));
-        let mut line = Map::from_iter(metrics.iter().map(|name| ((*name).to_owned(), json!(1))));
+            .map(|(name, value)| ((*name).to_owned(), json!(value)));
+        let mut line = Map::from_iter(values);
         line.insert("FunctionName".to_owned(), json!(self.function_name));
         line.insert(
             "_aws".to_owned(),
@@ -63,7 +89,7 @@ mod tests {
         let metrics = Metrics::new("ringmark-webhook".to_owned());
         let at = Timestamp::from_millisecond(1_795_000_000_123).unwrap();
         assert_eq!(
-            metrics.line(at, &[DELIVERIES_REFUSED, SIGNATURES_REFUSED]),
+            metrics.line(at, &[(DELIVERIES_REFUSED, 1.0), (HOURS_BY_SYNC_ONLY, 2.5)]),
             json!({
                 "_aws": {
                     "Timestamp": 1_795_000_000_123_u64,
@@ -72,13 +98,13 @@ mod tests {
                         "Dimensions": [["FunctionName"]],
                         "Metrics": [
                             { "Name": "DeliveriesRefused", "Unit": "Count" },
-                            { "Name": "SignaturesRefused", "Unit": "Count" },
+                            { "Name": "HoursBySyncOnly", "Unit": "None" },
                         ],
                     }],
                 },
                 "FunctionName": "ringmark-webhook",
-                "DeliveriesRefused": 1,
-                "SignaturesRefused": 1,
+                "DeliveriesRefused": 1.0,
+                "HoursBySyncOnly": 2.5,
             })
         );
     }
