@@ -8,7 +8,9 @@ use local::sender::SIGNATURE_HEADER;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::provider::{Conversation, Provider};
 use crate::support::{World, deliver_many, event, full_size, phone_call};
+use crate::syncing;
 
 fn write_units(requests: &[StoreRequest]) -> f64 {
     requests.iter().map(|request| request.write_units).sum()
@@ -383,4 +385,62 @@ async fn a_page_by_time_costs_the_same_at_every_size() {
     // But for a few bytes of difference between one call and another.
     let least = pages.iter().copied().fold(f64::INFINITY, f64::min);
     assert!(pages.iter().all(|units| *units <= least + 0.5), "{pages:?}");
+}
+
+#[tokio::test]
+async fn a_run_of_sync_costs_what_it_finds() {
+    let (held, lost) = if full_size() { (1000, 100) } else { (200, 20) };
+    let provider = Provider::start().await;
+    let world = syncing::world_of(&provider).await;
+    let now: Timestamp = syncing::NOW.parse().unwrap();
+    // Three days of ten agents.
+    let conversation = |index: i64| {
+        let start = now - SignedDuration::from_secs(3600 + index * 3 * 24 * 3600 / (held + lost));
+        Conversation::new(
+            &format!("conv_{index:026}"),
+            &format!("agent_{}", index % 10),
+            &start.to_string(),
+        )
+    };
+    for index in 0..held {
+        let made_at = conversation(index).started_at + SignedDuration::from_mins(2);
+        world
+            .deliver_ok(conversation(index).delivery(&made_at.to_string()))
+            .await;
+        provider.put(conversation(index));
+    }
+    // The first run compares all, and asks about the agents.
+    assert_eq!(world.sync().await["last_run"]["fetched"], 0);
+    for (what, found) in [("nothing new", 0), ("healed", lost)] {
+        for index in held..held + found {
+            provider.put(conversation(index));
+        }
+        world.stack.clock().advance(SignedDuration::from_mins(15));
+        provider.asked();
+        world.stack.dynamodb().record();
+        let run = world.sync_once().await.expect(200)["last_run"].clone();
+        assert_eq!((&run["stored"], &run["errors"]), (&json!(found), &json!([])));
+        let requests = world.stack.dynamodb().recorded();
+        let (asked, written, read) = (
+            provider.asked().len(),
+            write_units(&requests),
+            read_units(&requests),
+        );
+        eprintln!(
+            "sync over {} calls, {what}, {found} stored: {asked} provider requests, {written} write, {read} read units",
+            held + found
+        );
+        assert_eq!(run["requests"], asked);
+        // One for each page and each call, one for the webhooks.
+        let (held, found) = (usize::try_from(held).unwrap(), usize::try_from(found).unwrap());
+        assert_eq!(asked, (held + found).div_ceil(100) + found + 1);
+        #[expect(clippy::cast_precision_loss, reason = "small")]
+        let (held, found) = (held as f64, found as f64);
+        // For each call what a delivery costs but for its log; then the run, and the rows that changed.
+        let most = 4.0 + 7.0 * found + if found > 0.0 { 40.0 } else { 0.0 };
+        assert!(written <= most, "{written} of {most}");
+        assert!(read <= 20.0 + 0.1 * held + 10.0 * found, "{read}");
+        assert!(requests.iter().all(|request| request.operation != "Scan"));
+    }
+    world.end().await;
 }

@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 
+use crate::provider::{Conversation, Provider};
 use crate::support::{World, event, event_json, phone_call, request, template};
+use crate::syncing;
 
 /// Where SAM's own copy of the emulator is.
 fn emulator() -> PathBuf {
@@ -109,6 +111,7 @@ async fn every_built_function_answers_an_event_of_its_own() {
             "attribution/create_campaign.json",
             "\"id\":\"cmp_",
         ),
+        ("SyncFunction", "sync/read.json", "\"configured\":false"),
         ("ConsoleFunction", "console/style.json", "color-scheme"),
     ] {
         let emulated = Emulated::start(&world, function).await;
@@ -139,4 +142,17 @@ async fn the_built_webhook_stores_a_signed_call() {
         assert_eq!(told["result"], result);
     }
     assert_eq!(world.calls("").await.len(), 1);
+}
+
+#[tokio::test]
+async fn the_built_sync_is_invoked_by_the_clock() {
+    let provider = Provider::start().await;
+    let world = syncing::world_of(&provider).await;
+    provider.put(Conversation::new("conv_lost", "agent_1", "2026-11-21T10:00:00Z"));
+    let sync = Emulated::start(&world, "SyncFunction").await;
+    assert_eq!(
+        sync.invoke(&world, &event_json("sync/clock.json")).await,
+        Value::Null
+    );
+    assert_eq!(world.call("conv_lost").await["arrived_by"], "sync");
 }

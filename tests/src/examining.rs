@@ -6,7 +6,7 @@ use axum::Json;
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::get;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use local::doctor::{Finding, Patient, Provider, Verdict, examine};
 use local::sender::{SIGNATURE_HEADER, WEBHOOK_PATH};
 use local::{DEFAULT_WEBHOOK_SECRET, Options, issuer, workspace};
@@ -14,7 +14,10 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+use crate::provider as elevenlabs;
+use crate::provider::{Conversation, Fault};
 use crate::support::{World, client_from, event, request};
+use crate::syncing;
 
 fn patient(world: &World) -> Patient {
     Patient {
@@ -399,4 +402,46 @@ async fn how_far_the_sender_is_from_giving_up_is_told_by_its_own_deliveries() {
     let found = verdict(&world).await;
     assert_eq!(found.verdict, Verdict::Good);
     assert!(found.says.contains("last success"), "{found:?}");
+}
+
+#[tokio::test]
+async fn what_sync_says_is_told() {
+    let told = async |world: &World, check: &str| {
+        let findings = found_in(world).await;
+        let found = findings.into_iter().find(|finding| finding.check == check);
+        found.map(|finding| (finding.verdict, finding.says))
+    };
+    const SYNC: &str = "sync finds what never arrived";
+    const WEBHOOK: &str = "calls come by webhook";
+    let (verdict, says) = told(&World::new().await, SYNC).await.unwrap();
+    assert_eq!(verdict, Verdict::Unknown);
+    assert!(says.contains("ElevenLabsApiKey"), "{says}");
+
+    let provider = elevenlabs::Provider::start().await;
+    let world = syncing::world_of(&provider).await;
+    world.stack.clock().set(Timestamp::now());
+    let (verdict, says) = told(&world, SYNC).await.unwrap();
+    assert_eq!(verdict, Verdict::Unknown);
+    assert!(says.contains("no run"), "{says}");
+    world.sync().await;
+    assert_eq!(told(&world, SYNC).await.unwrap().0, Verdict::Good);
+    assert_eq!(told(&world, WEBHOOK).await, None);
+
+    world.stack.clock().advance(SignedDuration::from_hours(3));
+    let start = (world.stack.clock().now() - SignedDuration::from_hours(1)).to_string();
+    provider.put(Conversation::new("conv_bad", "agent_1", &start));
+    provider.put(Conversation::new("conv_lost", "agent_1", &start));
+    provider.inject(|asked| {
+        asked
+            .path
+            .ends_with("conv_bad")
+            .then_some(Fault::Status(422, None))
+    });
+    world.sync().await;
+    let (verdict, says) = told(&world, SYNC).await.unwrap();
+    assert_eq!(verdict, Verdict::Bad);
+    assert!(says.contains("422"), "{says}");
+    let (verdict, says) = told(&world, WEBHOOK).await.unwrap();
+    assert_eq!(verdict, Verdict::Bad);
+    assert!(says.contains("enabled"), "{says}");
 }

@@ -109,6 +109,8 @@ async fn every_sample_event_can_be_invoked_directly() {
         ("calls", "calls/list_deliveries", 200),
         ("attribution", "attribution/create_campaign", 201),
         ("attribution", "attribution/list_campaigns", 200),
+        ("sync", "sync/read", 200),
+        ("sync", "sync/run", 409),
         ("console", "console/home", 303),
         ("console", "console/sign_in", 303),
         ("console", "console/style", 200),
@@ -116,6 +118,8 @@ async fn every_sample_event_can_be_invoked_directly() {
         let answer = world.invoke(function, &event_json(&format!("{case}.json"))).await;
         assert_eq!(answer["statusCode"], status, "{case}: {answer}");
     }
+    let clock = world.invoke("sync", &event_json("sync/clock.json")).await;
+    assert_eq!(clock, json!(null), "the clock waits for no answer");
     // Written by hand: without a stamp, or with an old one and a new signature.
     for stamp in [json!(0), json!(1583348638390_i64)] {
         let mut event = event_json("webhook/gateway/signed.json");
@@ -131,10 +135,19 @@ async fn every_sample_event_can_be_invoked_directly() {
     let nobody = world.invoke("nobody", &json!({})).await;
     assert_eq!(
         nobody["message"],
-        "Function not found: nobody. There are: attribution, calls, console, webhook"
+        "Function not found: nobody. There are: attribution, calls, console, sync, webhook"
     );
-    let garbage = world.invoke("webhook", &json!({ "version": "2.0" })).await;
-    assert!(garbage["errorMessage"].is_string(), "{garbage}");
+    for (function, event) in [
+        ("webhook", json!({ "version": "2.0" })),
+        (
+            "sync",
+            json!({ "source": "aws.s3", "time": "2026-11-21T22:28:10Z" }),
+        ),
+        ("sync", json!({ "source": "aws.events" })),
+    ] {
+        let garbage = world.invoke(function, &event).await;
+        assert!(garbage["errorMessage"].is_string(), "{garbage}");
+    }
 }
 
 #[tokio::test]

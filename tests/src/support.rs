@@ -56,7 +56,7 @@ fn confidences(key: &str, value: &Value, found: &mut BTreeSet<String>) {
         // The account and the times of a token are no secrets and no phone numbers.
         Value::Object(fields) => fields
             .iter()
-            .filter(|(key, _)| !["accountId", "iat", "exp"].contains(&key.as_str()))
+            .filter(|(key, _)| !["account", "accountId", "iat", "exp"].contains(&key.as_str()))
             .for_each(|(key, value)| confidences(key, value, found)),
         Value::String(text) => {
             let digits = text.trim_start_matches('+');

@@ -30,7 +30,7 @@ use url::Url;
 
 use crate::provider::{Provider, Session, Trouble};
 use crate::silence::sync_only_since;
-use crate::walk::Met;
+use crate::walk::{Met, Tallies};
 
 /// Conversations that are fetched and taken in at the same time.
 const CONCURRENCY: usize = 5;
@@ -234,13 +234,18 @@ impl Work<'_> {
     async fn everything(&mut self) -> Result<(), Stop> {
         self.agents = self.sync.store.agents().await?;
         let now = self.run.started_at;
-        let recent = self.progress.begin(now, self.sync.window, self.sync.first_days);
-        let (from, until) = (day_of(recent.from), recent.to);
-        let walked = self.walk(recent, |progress, left| progress.recent = left).await;
-        walked?;
-        self.progress.compared = Some(Compared { from, until });
-        self.look_at_the_webhook().await?;
-        while let Some(day) = self.progress.due(self.run.started_at) {
+        loop {
+            let recent = self.progress.begin(now, self.sync.window, self.sync.first_days);
+            let (from, until) = (day_of(recent.from), recent.to);
+            let recent = self.walk(recent, |progress, left| progress.recent = left).await?;
+            self.progress.compared = Some(Compared { from, until });
+            // What an earlier run left ends where that one began.
+            if until >= now {
+                self.look_at_the_webhook(&recent).await?;
+                break;
+            }
+        }
+        while let Some(day) = self.progress.due(now) {
             self.walk_day(day).await?;
         }
         Ok(())
@@ -257,52 +262,59 @@ impl Work<'_> {
             self.progress.unsettled.remove(&day);
             return Ok(());
         };
-        let is_unsettled = self.walk(pass, |progress, left| progress.day = left).await?;
+        let tallies = self.walk(pass, |progress, left| progress.day = left).await?;
+        let is_unsettled = tallies.values().any(|tally| tally.is_unsettled());
         self.progress.looked_at(day, is_unsettled, self.run.started_at);
         Ok(())
     }
 
-    /// Compares a window, and writes what it came to into the ledger; whether anything
-    /// of it is to be looked at again. Where it is stopped, `keep` keeps what is left.
-    async fn walk(&mut self, pass: Pass, keep: impl Fn(&mut Progress, Option<Pass>)) -> Result<bool, Stop> {
+    /// Compares a window, and writes what it came to into the ledger. Where it is
+    /// stopped, `keep` keeps what is left.
+    async fn walk(
+        &mut self,
+        pass: Pass,
+        keep: impl Fn(&mut Progress, Option<Pass>),
+    ) -> Result<Tallies, Stop> {
         let mut met = Met::default();
-        if let Err(stop) = self.walk_pages(&pass, &mut met, &keep).await {
-            keep(&mut self.progress, Some(met.left_of(&pass)));
-            return Err(stop);
-        }
-        keep(&mut self.progress, None);
-        let unlisted: Vec<String> = met.unlisted_agents().map(str::to_owned).collect();
-        self.learn_agents(unlisted).await?;
-        let tallies = met.tallies(&pass, pass.from);
-        let is_unsettled = tallies.values().any(|tally| tally.is_unsettled());
-        for tally in tallies.values() {
+        let walked = async {
+            self.walk_pages(&pass, &mut met, &keep).await?;
+            let unlisted = met.unlisted_agents().map(str::to_owned).collect();
+            self.learn_agents(unlisted).await?;
+            let tallies = met.tallies(&pass, pass.from);
+            self.write_ledger(&pass, &tallies).await?;
+            Ok(tallies)
+        };
+        let walked = walked.await;
+        keep(&mut self.progress, walked.is_err().then(|| met.left_of(&pass)));
+        for tally in walked.iter().flat_map(|tallies: &Tallies| tallies.values()) {
             self.run.missing += tally.missing;
             self.run.unfinished += tally.unfinished;
         }
+        walked
+    }
+
+    /// Writes the rows that changed.
+    async fn write_ledger(&self, pass: &Pass, tallies: &Tallies) -> Result<(), Stop> {
         let last = pass.to - SignedDuration::from_millis(1);
         let known = self.sync.store.ledger(day_of(pass.from), day_of(last)).await?;
-        let mut known: BTreeMap<_, _> = known
+        let known: BTreeMap<_, _> = known
             .into_iter()
             .map(|row| (row.agent_day.clone(), row))
             .collect();
-        let days: BTreeSet<_> = known.keys().chain(tallies.keys()).cloned().collect();
-        let mut changed = Vec::new();
-        for agent_day in days {
-            let row = LedgerRow {
-                tally: tallies.get(&agent_day).copied().unwrap_or_default(),
-                is_checkable: !self.has_zero_retention(&agent_day.agent_id),
-                checked_at: self.run.started_at,
-                agent_day,
-            };
-            let before = known.remove(&row.agent_day);
-            let says_the_same =
-                |before: &LedgerRow| before.tally == row.tally && before.is_checkable == row.is_checkable;
-            if !before.as_ref().is_some_and(says_the_same) {
-                changed.push(row);
-            }
-        }
-        self.sync.store.put_rows(changed).await?;
-        Ok(is_unsettled)
+        let agent_days: BTreeSet<_> = known.keys().chain(tallies.keys()).collect();
+        let rows = agent_days.into_iter().map(|agent_day| LedgerRow {
+            agent_day: agent_day.clone(),
+            // One that is gone altogether is told of with zeros.
+            tally: tallies.get(agent_day).copied().unwrap_or_default(),
+            is_checkable: !self.has_zero_retention(&agent_day.agent_id),
+            checked_at: self.run.started_at,
+        });
+        let says_more = |row: &LedgerRow| {
+            let before = known.get(&row.agent_day);
+            before.is_none_or(|before| before.tally != row.tally || before.is_checkable != row.is_checkable)
+        };
+        let changed = rows.filter(says_more).collect();
+        Ok(self.sync.store.put_rows(changed).await?)
     }
 
     async fn walk_pages(
@@ -605,15 +617,18 @@ impl Work<'_> {
     }
 
     /// Looks whether calls come by sync only, and how the webhook is at the provider.
-    async fn look_at_the_webhook(&mut self) -> Result<(), Stop> {
-        self.progress.sync_only_since = sync_only_since(
-            &self.sync.calls,
-            &self.sync.deliveries,
-            self.progress.sync_only_since,
-            self.progress.watching_since,
-            self.run.started_at,
-        )
-        .await?;
+    async fn look_at_the_webhook(&mut self, recent: &Tallies) -> Result<(), Stop> {
+        let any_by_sync = recent.values().any(|tally| tally.by_sync > 0);
+        if any_by_sync || self.progress.sync_only_since.is_some() {
+            self.progress.sync_only_since = sync_only_since(
+                &self.sync.calls,
+                &self.sync.deliveries,
+                self.progress.sync_only_since,
+                self.progress.watching_since,
+                self.run.started_at,
+            )
+            .await?;
+        }
         self.progress.webhooks = match self.session()?.webhooks().await {
             Ok(webhooks) => Some(webhooks),
             Err(Trouble::OutOfTime) => return Err(Stop::OutOfTime),

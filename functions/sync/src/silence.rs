@@ -7,7 +7,7 @@ use shared::store::calls::{CallFilter, CallRecord, CallStore};
 use shared::store::deliveries::{Delivery, DeliveryFilter, DeliveryResult, DeliveryStore};
 
 /// How long before its end a call may have begun.
-const LONGEST_CALL: SignedDuration = SignedDuration::from_hours(24);
+const LONGEST_CALL: SignedDuration = SignedDuration::from_hours(3);
 /// Entries of the log that are looked at for one that is a call.
 const PAGE: usize = 25;
 const PAGES: usize = 20;

@@ -11,6 +11,9 @@ use shared::store::calls::CallRecord;
 /// Stands in for an agent that the listing does not name.
 const UNKNOWN_AGENT: &str = "unknown";
 
+/// What a window comes to.
+pub type Tallies = BTreeMap<AgentDay, Tally>;
+
 /// What a walk has met.
 #[derive(Default)]
 pub struct Met {
@@ -18,8 +21,8 @@ pub struct Met {
     listed: HashSet<CallId>,
     /// How what was listed stands.
     standings: Vec<(AgentDay, Timestamp, Standing)>,
-    /// The calls that are here and were not listed, so far.
-    unlisted: HashMap<CallId, CallRecord>,
+    /// The calls that are here and were not asked for yet.
+    held: HashMap<CallId, CallRecord>,
     /// The start of the earliest conversation up to which everything was settled.
     settled_to: Option<Timestamp>,
 }
@@ -35,14 +38,12 @@ impl Met {
 
     /// Learns of a call that is here.
     pub fn hold(&mut self, record: CallRecord) {
-        if !self.listed.contains(&record.call.id) {
-            self.unlisted.insert(record.call.id.clone(), record);
-        }
+        self.held.insert(record.call.id.clone(), record);
     }
 
     /// The call of an entry, where it is known to be here.
     pub fn held(&mut self, id: &CallId) -> Option<CallRecord> {
-        self.unlisted.remove(id)
+        self.held.remove(id)
     }
 
     /// Notes how an entry stands; one that is gone stands no how.
@@ -62,8 +63,13 @@ impl Met {
 
     /// The agents of calls that are here and that the provider did not list.
     pub fn unlisted_agents(&self) -> impl Iterator<Item = &str> {
-        let calls = self.unlisted.values();
-        calls.filter_map(|record| record.call.agent_id.as_deref())
+        self.unlisted()
+            .filter_map(|record| record.call.agent_id.as_deref())
+    }
+
+    fn unlisted(&self) -> impl Iterator<Item = &CallRecord> {
+        let calls = self.held.values();
+        calls.filter(|record| !self.listed.contains(&record.call.id))
     }
 
     /// What is left of the window, with what was counted so far. Of the second in which
@@ -83,8 +89,8 @@ impl Met {
 
     /// What the window comes to, counted from an instant on, together with what was
     /// counted before.
-    pub fn tallies(&self, pass: &Pass, from: Timestamp) -> BTreeMap<AgentDay, Tally> {
-        let mut tallies: BTreeMap<AgentDay, Tally> = BTreeMap::new();
+    pub fn tallies(&self, pass: &Pass, from: Timestamp) -> Tallies {
+        let mut tallies = Tallies::new();
         for (agent_day, tally) in &pass.counted {
             tallies.entry(agent_day.clone()).or_default().add(*tally);
         }
@@ -96,7 +102,7 @@ impl Met {
                     .add_listed(*standing);
             }
         }
-        for record in self.unlisted.values() {
+        for record in self.unlisted() {
             let call = &record.call;
             if let Some(agent_id) = call.agent_id.as_deref().filter(|_| call.started_at >= from) {
                 let agent_day = AgentDay::of(agent_id, call.started_at);

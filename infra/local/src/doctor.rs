@@ -118,6 +118,7 @@ pub async fn examine(patient: &Patient) -> Result<Vec<Finding>> {
     ];
     if let Some(token) = &patient.token {
         parts.push(visit.log(token).await);
+        parts.push(visit.sync(token).await);
     }
     for part in parts {
         // What breaks off says so, and spoils nothing of the rest.
@@ -465,6 +466,43 @@ impl Visit<'_> {
             },
             self.last_success(&bearer).await?,
         ])
+    }
+
+    /// What sync itself says.
+    async fn sync(&self, token: &str) -> Result<Vec<Finding>> {
+        const CHECK: &str = "sync finds what never arrived";
+        let bearer = format!("Bearer {token}");
+        let headers = [("authorization", bearer.as_str())];
+        let answer = self.send(Method::GET, "/api/sync", &headers, Vec::new()).await?;
+        if answer.status != 200 {
+            let says = format!("{} {}", answer.status, answer.code);
+            return Ok(vec![Finding::unknown(CHECK, says)]);
+        }
+        let rows = answer.body["ledger"].as_array().into_iter().flatten();
+        let missing: u64 = rows.filter_map(|row| row["missing"].as_u64()).sum();
+        let run = &answer.body["last_run"];
+        let until = answer.body["compared_until"].as_str();
+        let mut findings = vec![match (&run["errors"][0]["message"], until) {
+            _ if answer.body["configured"] != true => {
+                let says = "there is no API key: store one in the secret ElevenLabsApiKey";
+                Finding::unknown(CHECK, says)
+            }
+            (Value::String(error), _) => Finding::bad(CHECK, error.clone()),
+            _ if missing > 0 => {
+                let says = "of the calls that ElevenLabs lists are not here: GET /api/sync tells which days";
+                Finding::bad(CHECK, format!("{missing} {says}"))
+            }
+            (_, Some(until)) => Finding::good(CHECK, format!("nothing was missing at {until}")),
+            (_, None) => Finding::unknown(CHECK, "no run has come to its end yet"),
+        }];
+        if let Some(since) = answer.body["sync_only_since"].as_str() {
+            let says = "see that the webhook is enabled, leads here, and has the event transcript";
+            findings.push(Finding::bad(
+                "calls come by webhook",
+                format!("since {since} they come by sync only: {says}"),
+            ));
+        }
+        Ok(findings)
     }
 
     /// How far the sender is from giving up: it switches a webhook off after ten
