@@ -9,15 +9,19 @@ use axum::routing::get;
 use jiff::{SignedDuration, Timestamp};
 use local::doctor::{Finding, Patient, Provider, Verdict, examine};
 use local::sender::{SIGNATURE_HEADER, WEBHOOK_PATH};
-use local::{DEFAULT_WEBHOOK_SECRET, Options, issuer, workspace};
+use local::{DEFAULT_WEBHOOK_SECRET, Options, issuer};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::provider as elevenlabs;
 use crate::provider::{Conversation, Fault};
-use crate::support::{World, client_from, event, request};
+use crate::support::{World, client_from, event, request, with_template};
 use crate::syncing;
+
+async fn world_with_template(name: &str, text: &str, other: &str) -> World {
+    World::with(with_template(name, text, other)).await
+}
 
 fn patient(world: &World) -> Patient {
     Patient {
@@ -133,25 +137,10 @@ async fn a_missing_permission_is_found() {
     }
 }
 
-/// A stack of the template with a text of it replaced.
-async fn with_template(name: &str, text: &str, other: &str) -> World {
-    let template = std::fs::read_to_string(workspace().join("template.yaml")).unwrap();
-    assert!(template.contains(text), "{text}");
-    let folder = workspace().join("target/examining");
-    std::fs::create_dir_all(&folder).unwrap();
-    let path = folder.join(format!("{name}.yaml"));
-    std::fs::write(&path, template.replace(text, other)).unwrap();
-    World::with(Options {
-        template: path,
-        ..Options::default()
-    })
-    .await
-}
-
 #[tokio::test]
 async fn a_route_that_is_open_or_absent_is_found() {
     let text = "Path: /api/calls/export, Method: GET, Auth: { AuthorizationScopes: [ringmark/read] }";
-    let open = with_template(
+    let open = world_with_template(
         "open",
         text,
         "Path: /api/calls/export, Method: GET, Auth: { Authorizer: NONE }",
@@ -166,7 +155,7 @@ async fn a_route_that_is_open_or_absent_is_found() {
         .says;
     assert!(says.ends_with(": GET /api/calls/export"), "{says}");
 
-    let absent = with_template(
+    let absent = world_with_template(
         "absent",
         "Path: /api/reports/summary,",
         "Path: /api/reports/sumary,",

@@ -33,6 +33,8 @@ pub(crate) enum Fault {
     Silence,
     /// The answer takes so long.
     Slow(Duration),
+    /// The answer is about another conversation.
+    About(&'static str),
 }
 
 /// A request as it came.
@@ -289,6 +291,10 @@ async fn answer(
         Some(Fault::Slow(pause)) => {
             tokio::time::sleep(pause).await;
             json_answer(status, &body)
+        }
+        Some(Fault::About(other)) => {
+            let body = lock(&shared.house).conversations[other].whole();
+            json_answer(200, &body)
         }
     }
 }

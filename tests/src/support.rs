@@ -347,6 +347,20 @@ pub(crate) fn template() -> Template {
     Template::read(&workspace().join("template.yaml"), &parameters.into()).unwrap()
 }
 
+/// Options for a stack of the template with a text of it replaced.
+pub(crate) fn with_template(name: &str, text: &str, other: &str) -> Options {
+    let template = std::fs::read_to_string(workspace().join("template.yaml")).unwrap();
+    assert!(template.contains(text), "{text}");
+    let folder = workspace().join("target/templates");
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join(format!("{name}.yaml"));
+    std::fs::write(&path, template.replace(text, other)).unwrap();
+    Options {
+        template: path,
+        ..Options::default()
+    }
+}
+
 /// Some path of a route.
 pub(crate) fn path_of(route: &Route) -> String {
     let path = route.path.replace("{id}", "x").replace("{number}", "1001");

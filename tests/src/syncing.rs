@@ -11,7 +11,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::provider::{Conversation, Fault, KEY, Provider};
-use crate::support::{Answer, World, event, full_size};
+use crate::support::{Answer, World, event, full_size, with_template};
 
 pub(crate) const NOW: &str = "2026-11-21T12:00:00Z";
 
@@ -428,6 +428,78 @@ async fn a_conversation_that_is_gone_is_not_missing() {
 }
 
 #[tokio::test]
+async fn the_edges_of_the_window_belong_to_it() {
+    let provider = Provider::start().await;
+    let world = world_with(&provider, Options::default().parameter("SyncFirstRunDays", "0")).await;
+    world
+        .stack
+        .clock()
+        .set("2026-11-21T12:00:00.500Z".parse().unwrap());
+    for (id, start) in [
+        ("conv_early", "2026-11-17T23:59:59Z"),
+        ("conv_first", "2026-11-18T00:00:00Z"),
+        ("conv_last", "2026-11-21T12:00:00Z"),
+        ("conv_late", "2026-11-21T12:00:01Z"),
+    ] {
+        provider.put(Conversation::new(id, "agent_1", start));
+    }
+    world.sync().await;
+    let calls = world.calls("order=asc").await;
+    let ids: Vec<&Value> = calls.iter().map(|call| &call["id"]).collect();
+    assert_eq!(ids, ["conv_first", "conv_last"]);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_answer_about_another_conversation_is_not_taken_in() {
+    let provider = Provider::start().await;
+    let world = world_of(&provider).await;
+    provider.put(Conversation::new("conv_1", "agent_1", "2026-11-21T10:00:00Z"));
+    provider.put(Conversation::new("conv_other", "agent_2", "2026-01-01T10:00:00Z"));
+    provider.inject(|asked| {
+        asked
+            .path
+            .ends_with("conv_1")
+            .then_some(Fault::About("conv_other"))
+    });
+    let run = world.sync().await["last_run"].clone();
+    assert_eq!(run["errors"][0]["code"], "provider_unreadable");
+    assert_eq!((&run["stored"], &run["missing"]), (&json!(0), &json!(1)));
+    assert_eq!(world.calls("").await.len(), 0);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_run_in_which_too_much_fails_gives_up() {
+    let provider = Provider::start().await;
+    let world = world_of(&provider).await;
+    for index in 0..60 {
+        provider.put(Conversation::new(
+            &format!("conv_{index}"),
+            "agent_1",
+            "2026-11-21T10:00:00Z",
+        ));
+    }
+    provider.inject(|asked| {
+        asked
+            .path
+            .contains("conversations/")
+            .then_some(Fault::Status(400, None))
+    });
+    let status = world.sync_once().await.expect(200);
+    assert_eq!(
+        status["last_run"]["errors"].as_array().unwrap().len(),
+        10,
+        "{status}"
+    );
+    assert_eq!(status["more_left"], true);
+    assert_eq!(status["compared_until"], Value::Null);
+    provider.heal();
+    assert_eq!(world.sync().await["last_run"]["stored"], 60);
+    world.end().await;
+}
+
+#[tokio::test]
 async fn one_that_can_not_be_fetched_holds_up_no_other_and_is_said_to_be_missing() {
     let provider = Provider::start().await;
     let world = world_of(&provider).await;
@@ -605,7 +677,7 @@ async fn the_provider_is_asked_no_sooner_than_it_says() {
 #[tokio::test]
 async fn a_run_ends_in_time_and_the_next_one_goes_on() {
     let provider = Provider::start().await;
-    let world = world_of(&provider).await;
+    let world = world_with(&provider, Options::default().parameter("SyncFirstRunDays", "0")).await;
     for index in 0..120 {
         let minutes = SignedDuration::from_mins(index);
         let start = "2026-11-21T09:00:00Z".parse::<Timestamp>().unwrap() - minutes;
@@ -635,13 +707,46 @@ async fn a_run_ends_in_time_and_the_next_one_goes_on() {
     assert!((20..120).contains(&stored), "{stored}");
     provider.heal();
     provider.asked();
-    world.sync().await;
+    world.stack.clock().advance(SignedDuration::from_hours(5));
+    provider.put(Conversation::new("conv_later", "agent_1", "2026-11-21T16:00:00Z"));
+    let status = world.sync_once().await.expect(200);
     assert_eq!(
         fetches(&provider).len() as u64,
-        120 - stored,
-        "nothing is fetched twice"
+        120 - stored + 1,
+        "nothing is fetched twice, and what came since is found at once"
     );
-    assert_eq!(counts(&world.row("agent_1", "2026-11-21").await)[..2], [120, 120]);
+    assert_eq!(
+        (&status["more_left"], &status["compared_until"]),
+        (&json!(false), &json!("2026-11-21T17:00:00Z"))
+    );
+    assert_eq!(counts(&world.row("agent_1", "2026-11-21").await)[..2], [121, 121]);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_run_by_the_clock_ends_before_the_function_does() {
+    let provider = Provider::start().await;
+    let world = world_with(&provider, with_template("soon", "Timeout: 300", "Timeout: 33")).await;
+    for index in 0..100 {
+        provider.put(Conversation::new(
+            &format!("conv_{index}"),
+            "agent_1",
+            "2026-11-21T10:00:00Z",
+        ));
+    }
+    provider.inject(|asked| {
+        let is_fetch = asked.path.contains("conversations/");
+        is_fetch.then_some(Fault::Slow(Duration::from_millis(500)))
+    });
+    let began = Instant::now();
+    world.stack.strike("SyncFunction").await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    let view = world.sync_view().await;
+    assert_eq!(
+        (&view["more_left"], &view["running"]),
+        (&json!(true), &json!(false))
+    );
+    assert!(view["last_run"]["stored"].as_u64().unwrap() > 5);
     world.end().await;
 }
 
@@ -826,6 +931,12 @@ async fn calls_that_come_by_sync_only_are_a_webhook_that_stopped() {
 
     let delivered = Conversation::new("conv_delivered", "agent_1", "2026-11-21T13:00:00Z");
     provider.put(delivered.clone());
+    // One was lost before it.
+    provider.put(Conversation::new(
+        "conv_lost_0",
+        "agent_1",
+        "2026-11-21T12:30:00Z",
+    ));
     hours_later(2);
     world.deliver_ok(delivered.delivery("2026-11-21T13:02:00Z")).await;
     assert_eq!(world.sync().await["sync_only_since"], Value::Null);
@@ -856,6 +967,12 @@ async fn calls_that_come_by_sync_only_are_a_webhook_that_stopped() {
     );
     // A replay is no delivery, and a day without calls is no sign of life.
     hours_later(40);
+    let entry = world.deliveries().await[0]["id"].as_str().unwrap().to_owned();
+    let path = format!("/api/deliveries/{entry}/replay");
+    world
+        .send(Method::POST, &path, &json!({ "dry_run": false }))
+        .await
+        .expect(200);
     assert_eq!(world.sync().await["sync_only_since"], "2026-11-21T15:01:00Z");
     let metrics = world.stack.logs().lines();
     let hours: Vec<Value> = metrics
@@ -873,9 +990,13 @@ async fn calls_that_come_by_sync_only_are_a_webhook_that_stopped() {
     let last = hours.last().unwrap().as_f64().unwrap();
     assert!((36.9..37.1).contains(&last), "{hours:?}");
 
-    let back = Conversation::new("conv_back", "agent_1", "2026-11-23T04:00:00Z");
-    provider.put(back.clone());
-    world.deliver_ok(back.delivery("2026-11-23T04:02:00Z")).await;
+    // Late, but it delivers: the call is here already, by sync.
+    let late = Conversation::new("conv_lost_2", "agent_1", "2026-11-21T16:00:00Z");
+    assert_eq!(
+        world.deliver_ok(late.delivery("2026-11-21T16:02:00Z")).await,
+        "ignored"
+    );
+    hours_later(41);
     assert_eq!(world.sync().await["sync_only_since"], Value::Null);
     world.end().await;
 }

@@ -32,6 +32,12 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// The longest that a `Retry-After` is believed.
 const LONGEST_HOLD: Duration = Duration::from_secs(300);
+/// What its own SDK repeats, beside 5xx.
+const PASSING: [StatusCode; 3] = [
+    StatusCode::REQUEST_TIMEOUT,
+    StatusCode::CONFLICT,
+    StatusCode::TOO_MANY_REQUESTS,
+];
 /// The largest answer that is read: a conversation of many hours.
 const MAX_BYTES: usize = 32 * 1024 * 1024;
 /// The path of our webhook, by which its health is found among others'.
@@ -209,11 +215,7 @@ impl Session<'_> {
                 return Err(Trouble::KeyRefused(status.as_u16()));
             }
             StatusCode::NOT_FOUND | StatusCode::GONE => return Err(Trouble::Gone),
-            StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT | StatusCode::TOO_MANY_REQUESTS => {
-                self.hold(answer.headers());
-                return Err(Trouble::Unavailable(format!("it answered {status}")));
-            }
-            status if status.is_server_error() => {
+            status if status.is_server_error() || PASSING.contains(&status) => {
                 self.hold(answer.headers());
                 return Err(Trouble::Unavailable(format!("it answered {status}")));
             }

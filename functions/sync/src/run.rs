@@ -58,10 +58,10 @@ impl Stopwatch {
         }
     }
 
-    /// The time now.
+    /// The time now, to the millisecond as all times of ours.
     pub fn now(&self) -> Timestamp {
-        let elapsed = SignedDuration::try_from(self.began.elapsed()).unwrap_or_default();
-        self.started_at + elapsed
+        let elapsed = i64::try_from(self.began.elapsed().as_millis()).unwrap_or_default();
+        self.started_at + SignedDuration::from_millis(elapsed)
     }
 }
 

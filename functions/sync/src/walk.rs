@@ -115,3 +115,124 @@ impl Met {
         tallies
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use shared::call::{ArrivedBy, Call};
+    use shared::completeness::Standing;
+    use shared::conversation::Fetched;
+    use shared::listing::ListingPage;
+
+    use shared::attribution::Attribution;
+    use shared::decision::Decisions;
+
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn pass() -> Pass {
+        Pass::new(at("2026-11-20T00:00:00Z"), at("2026-11-22T00:00:00Z"))
+    }
+
+    fn entries(starts: &[(&str, &str)]) -> Vec<Listed> {
+        let entries: Vec<String> = starts
+            .iter()
+            .map(|(id, start)| {
+                let start = at(start).as_second();
+                format!(r#"{{"conversation_id":"{id}","agent_id":"a","start_time_unix_secs":{start},"status":"done"}}"#)
+            })
+            .collect();
+        let page = format!(r#"{{"conversations":[{}]}}"#, entries.join(","));
+        ListingPage::read(page.as_bytes()).unwrap().entries
+    }
+
+    /// Walks a page on which everything is held.
+    fn walk(met: &mut Met, pass: &Pass, starts: &[(&str, &str)]) -> usize {
+        let fresh = met.fresh(entries(starts), pass);
+        for entry in &fresh {
+            met.note(entry, Some(Standing::Held(ArrivedBy::Sync)));
+        }
+        if let Some(earliest) = fresh.iter().map(|entry| entry.started_at).min() {
+            met.settle_to(earliest);
+        }
+        fresh.len()
+    }
+
+    fn held(id: &str, start: &str) -> CallRecord {
+        let body = format!(r#"{{"conversation_id":"{id}","agent_id":"a"}}"#);
+        let call: Call = Fetched::read(body.as_bytes(), at(start), None).unwrap().call;
+        CallRecord {
+            call,
+            rule_result: Attribution::Unattributed.rule_result(at(start)),
+            decisions: Decisions::default(),
+            arrived_by: ArrivedBy::Webhook,
+            received_at: at(start),
+            updated_at: at(start),
+        }
+    }
+
+    fn provider(tallies: &Tallies) -> u64 {
+        tallies.values().map(|tally| tally.provider).sum()
+    }
+
+    #[test]
+    fn each_entry_counts_once_wherever_the_walk_is_interrupted() {
+        let starts = [
+            ("a", "2026-11-21T10:00:02Z"),
+            ("b", "2026-11-21T10:00:01Z"),
+            ("c", "2026-11-21T10:00:01Z"),
+            ("d", "2026-11-21T10:00:01Z"),
+            ("e", "2026-11-21T10:00:00Z"),
+        ];
+        for interrupted_at in 0..=starts.len() {
+            let mut met = Met::default();
+            walk(&mut met, &pass(), &starts[..interrupted_at]);
+            let left = met.left_of(&pass());
+            // The listing begins a second too late, and tells of what was settled again.
+            let mut met = Met::default();
+            walk(&mut met, &left, &starts);
+            let tallies = met.tallies(&left, left.from);
+            assert_eq!(provider(&tallies), 5, "interrupted behind {interrupted_at}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_belong_to_the_window_or_came_before_is_passed_over() {
+        let mut met = Met::default();
+        let page = [
+            ("late", "2026-11-22T00:00:00Z"),
+            ("last", "2026-11-21T23:59:59Z"),
+            ("first", "2026-11-20T00:00:00Z"),
+            ("early", "2026-11-19T23:59:59Z"),
+        ];
+        assert_eq!(walk(&mut met, &pass(), &page), 2);
+        assert_eq!(walk(&mut met, &pass(), &page), 0, "the same on another page");
+        assert_eq!(provider(&met.tallies(&pass(), pass().from)), 2);
+    }
+
+    #[test]
+    fn a_call_that_is_here_counts_once_whether_it_is_listed_or_not() {
+        let mut met = Met::default();
+        for (id, start) in [
+            ("listed", "2026-11-21T10:00:00Z"),
+            ("unlisted", "2026-11-21T11:00:00Z"),
+        ] {
+            met.hold(held(id, start));
+        }
+        let fresh = met.fresh(entries(&[("listed", "2026-11-21T10:00:00Z")]), &pass());
+        assert_eq!(met.held(&fresh[0].id).unwrap().arrived_by, ArrivedBy::Webhook);
+        met.note(&fresh[0], Some(Standing::Held(ArrivedBy::Webhook)));
+        // By our own start it belongs to a page that comes later.
+        met.hold(held("listed", "2026-11-20T10:00:00Z"));
+        assert_eq!(met.unlisted_agents().count(), 1);
+        let tallies = met.tallies(&pass(), pass().from);
+        let expected = Tally {
+            provider: 1,
+            by_webhook: 2,
+            ..Tally::default()
+        };
+        assert_eq!(tallies.into_values().collect::<Vec<_>>(), [expected]);
+    }
+}

@@ -1,5 +1,7 @@
 //! Sync and completeness, as requests name them and answers show them.
 
+use std::cmp::Reverse;
+
 use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
@@ -97,7 +99,7 @@ pub struct SyncView<'a> {
     /// How it is.
     #[serde(flatten)]
     pub status: SyncStatus<'a>,
-    /// The days in order, the latest first.
+    /// The latest day first, and the agents of a day in order.
     pub ledger: Vec<LedgerRowView<'a>>,
 }
 
@@ -146,9 +148,8 @@ impl<'a> SyncView<'a> {
                 checked_at: later.map_or(row.checked_at, |compared| compared.until.max(row.checked_at)),
             }
         };
-        Self {
-            status,
-            ledger: rows.iter().rev().map(view).collect(),
-        }
+        let mut ledger: Vec<_> = rows.iter().map(view).collect();
+        ledger.sort_by_key(|row| Reverse(row.day));
+        Self { status, ledger }
     }
 }
