@@ -99,12 +99,6 @@ impl Tally {
     pub fn held(self) -> u64 {
         self.by_webhook + self.by_sync
     }
-
-    /// Whether any is to be looked at again.
-    #[must_use]
-    pub fn is_unsettled(self) -> bool {
-        self.missing > 0 || self.unfinished > 0
-    }
 }
 
 /// What of a window is still to be compared; it is walked from its end to its start.
@@ -116,7 +110,9 @@ pub struct Pass {
     pub to: Timestamp,
     /// The first instant that was compared already; `to` where none was.
     pub before: Timestamp,
-    /// What was counted since then.
+    /// The day from which on everything is compared, once this is.
+    pub since: Date,
+    /// What was counted of the day that is compared in part.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub counted: Vec<(AgentDay, Tally)>,
 }
@@ -129,8 +125,15 @@ impl Pass {
             from,
             to,
             before: to,
+            since: day_of(from),
             counted: Vec::new(),
         }
+    }
+
+    /// The last day of which anything is left.
+    #[must_use]
+    pub fn last_day(&self) -> Date {
+        day_of(self.before - SignedDuration::from_millis(1))
     }
 }
 
@@ -141,6 +144,33 @@ pub struct Look {
     pub again_at: Timestamp,
     /// How often it was looked at again.
     pub looks: u32,
+    /// What it still has of these.
+    pub open: Open,
+}
+
+/// Conversations that are not here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Open {
+    /// That are over.
+    pub missing: u64,
+    /// That are not over yet.
+    pub unfinished: u64,
+}
+
+impl Open {
+    /// Of several tallies.
+    pub fn of<'a>(tallies: impl IntoIterator<Item = &'a Tally>) -> Self {
+        tallies.into_iter().fold(Self::default(), |open, tally| Self {
+            missing: open.missing + tally.missing,
+            unfinished: open.unfinished + tally.unfinished,
+        })
+    }
+
+    /// Whether there is any.
+    #[must_use]
+    pub fn is_any(self) -> bool {
+        self.missing > 0 || self.unfinished > 0
+    }
 }
 
 /// What outlives a run.
@@ -193,7 +223,7 @@ impl Progress {
         }
         let recent = Pass::new(start_of_day(now - window), now);
         let mut gap = match self.compared {
-            Some(compared) => day_of(compared.until - window),
+            Some(compared) => compared.from,
             None => {
                 let days = Span::new().days(i64::from(first_days));
                 day_of(now).checked_sub(days).unwrap_or(Date::MIN)
@@ -204,6 +234,7 @@ impl Progress {
             let look = Look {
                 again_at: now,
                 looks: 0,
+                open: Open::default(),
             };
             self.unsettled.entry(gap).or_insert(look);
             let Ok(next) = gap.tomorrow() else { break };
@@ -221,9 +252,11 @@ impl Progress {
     }
 
     /// Notes that a day was looked at: it is settled, or to be looked at again, less
-    /// and less often, until that is given up after a month.
-    pub fn looked_at(&mut self, day: Date, is_unsettled: bool, now: Timestamp) {
+    /// and less often, until that is given up after a month. Where something was gone
+    /// that had been listed, it is looked at once more.
+    pub fn looked_at(&mut self, day: Date, open: Open, any_gone: bool, now: Timestamp) {
         let looks = self.unsettled.remove(&day).map_or(0, |look| look.looks);
+        let is_unsettled = open.is_any() || (any_gone && looks == 0);
         let pause = match looks {
             0 => SignedDuration::from_mins(15),
             1 => SignedDuration::from_hours(1),
@@ -236,9 +269,21 @@ impl Progress {
             let look = Look {
                 again_at,
                 looks: looks + 1,
+                open,
             };
             self.unsettled.insert(day, look);
         }
+    }
+
+    /// What is known to be missing, and what is not over.
+    #[must_use]
+    pub fn open(&self) -> Open {
+        let days = self.unsettled.values().map(|look| look.open);
+        let recent = self.compared.map(|compared| compared.open);
+        days.chain(recent).fold(Open::default(), |all, open| Open {
+            missing: all.missing + open.missing,
+            unfinished: all.unfinished + open.unfinished,
+        })
     }
 
     /// Whether the next run has something to do at once.
@@ -255,6 +300,8 @@ pub struct Compared {
     pub from: Date,
     /// Its end; what began later was not looked at.
     pub until: Timestamp,
+    /// What it still has of these.
+    pub open: Open,
 }
 
 /// Why a run began.
@@ -276,7 +323,7 @@ pub struct Run {
     pub started_at: Timestamp,
     /// When it ended; null while it is under way, or where it was cut off.
     pub finished_at: Option<Timestamp>,
-    /// Conversations that the provider listed, each counted once.
+    /// Conversations that the provider listed in what the run walked.
     pub listed: u64,
     /// Conversations that were fetched.
     pub fetched: u64,
@@ -286,9 +333,9 @@ pub struct Run {
     pub updated: u64,
     /// Conversations that were listed, and gone when they were fetched.
     pub gone: u64,
-    /// Conversations that are not over yet.
+    /// Conversations that are known not to be over yet, whichever run found that.
     pub unfinished: u64,
-    /// Conversations that are over and still not here.
+    /// Conversations that are over and known not to be here, whichever run found that.
     pub missing: u64,
     /// Requests to the provider, repeated ones included.
     pub requests: u64,
@@ -327,8 +374,8 @@ impl Run {
 /// Something that went wrong in a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RunError {
-    /// What programs match on: `api_key_refused`, `provider_unavailable`,
-    /// `provider_refused`, `provider_unreadable`, `store_unavailable`.
+    /// What programs match on: `api_key_refused`, `agents_unreadable`,
+    /// `provider_unavailable`, `provider_refused`, `provider_unreadable`, `store_unavailable`.
     pub code: String,
     /// For people: what it was, and what to do.
     pub message: String,
@@ -389,6 +436,10 @@ pub fn first_instant(day: Date) -> Option<Timestamp> {
 mod tests {
     use super::*;
 
+    const OPEN: Open = Open {
+        missing: 1,
+        unfinished: 0,
+    };
     const WINDOW: SignedDuration = SignedDuration::from_hours(72);
 
     fn at(text: &str) -> Timestamp {
@@ -405,6 +456,7 @@ mod tests {
         progress.compared = Some(Compared {
             from: day_of(at(until) - WINDOW),
             until: at(until),
+            open: Open::default(),
         });
         progress
     }
@@ -434,6 +486,13 @@ mod tests {
             begin("2026-11-18T20:00:00Z", "2026-11-21T08:00:00Z"),
             ["2026-11-15", "2026-11-16", "2026-11-17"]
         );
+    }
+
+    #[test]
+    fn a_window_that_is_made_shorter_leaves_nothing_out() {
+        let mut progress = compared("2026-11-21T10:15:00Z");
+        progress.begin(at("2026-11-21T10:30:00Z"), SignedDuration::from_hours(24), 30);
+        assert_eq!(days(&progress), ["2026-11-18", "2026-11-19"]);
     }
 
     #[test]
@@ -471,20 +530,28 @@ mod tests {
         let mut now = at("2026-11-21T10:30:00Z");
         let day = "2026-11-01".parse().unwrap();
         let mut progress = compared("2026-11-21T10:15:00Z");
-        progress.looked_at(day, true, now);
+        progress.looked_at(day, OPEN, false, now);
         assert!(!progress.has_more() && progress.due(now).is_none());
         let mut looks = 0;
         while let Some(look) = progress.unsettled.get(&day).copied() {
             now = look.again_at;
             assert_eq!(progress.due(now), Some(day));
-            progress.looked_at(day, true, now);
+            progress.looked_at(day, OPEN, false, now);
             looks += 1;
         }
         assert_eq!(looks, 33);
         let month = SignedDuration::from_hours(30 * 24);
         assert!(now.duration_since(at("2026-11-21T10:30:00Z")) > month);
-        progress.looked_at(day, true, now);
-        progress.looked_at(day, false, now);
+        progress.looked_at(day, OPEN, false, now);
+        progress.looked_at(day, Open::default(), false, now);
         assert_eq!(progress.due(now + month), None, "settled");
+        progress.looked_at(day, Open::default(), true, now);
+        assert_eq!(
+            progress.due(now + month),
+            Some(day),
+            "what is gone is looked for once more"
+        );
+        progress.looked_at(day, Open::default(), true, now);
+        assert_eq!(progress.due(now + month), None);
     }
 }

@@ -141,21 +141,21 @@ pub struct Fetched {
     /// Whether it is over and analysed.
     pub is_final: bool,
     /// Whether it says less than a delivery of it says or said: its transcript was
-    /// deleted since, or it failed and names no line.
+    /// deleted since, it failed and names no line, or nothing is left but its name.
     pub is_remnant: bool,
 }
 
 impl Fetched {
-    /// Reads a conversation that was asked for at an instant.
+    /// Reads a conversation that was listed as begun at an instant.
     ///
     /// # Errors
     /// Why it can't be read, in one word.
-    pub fn read(body: &[u8], asked_at: Timestamp, country: Option<Country>) -> Result<Self, &'static str> {
+    pub fn read(body: &[u8], listed_at: Timestamp, country: Option<Country>) -> Result<Self, &'static str> {
         let text = std::str::from_utf8(body).map_err(|_| "not_utf8")?;
         let conversation: Conversation<'_> = read_object(text).map_err(|_| "not_a_conversation")?;
         let is_final = is_final(conversation.status.as_ref());
         let is_remnant = conversation.is_remnant();
-        let call = conversation.into_call(asked_at, country);
+        let call = conversation.into_call(listed_at, country);
         let call = call.map_err(|NoConversationId| "no_conversation_id")?;
         Ok(Self {
             call,
@@ -168,7 +168,7 @@ impl Fetched {
 impl Conversation<'_> {
     fn is_remnant(&self) -> bool {
         let Some(metadata) = &self.metadata else {
-            return false;
+            return true;
         };
         let was_deleted = metadata.deletion_settings.as_ref().is_some_and(|deletion| {
             deletion.deleted_logs_at_time_unix_secs.is_some()

@@ -97,7 +97,7 @@ impl Ingest {
     /// Takes an arrival in; when this returns, it is durable.
     ///
     /// Two sequential round trips to the store: everything is read at once,
-    /// then everything is written at once, `alongside` with it, which is told
+    /// then everything is written at once (by sync, the head last), `alongside` with it, which is told
     /// what the arrival comes to. Where somebody else wrote the head in between,
     /// both are done again, so `alongside` may run more than once.
     ///
@@ -171,7 +171,16 @@ impl Ingest {
                 let head = new_head(arrival, Some(head), &candidates);
                 Some(Head { version, ..head })
             }
-            Some(head) if head.version >= *version => None,
+            // Nothing new, but what it was fetched for is to be known.
+            Some(head) if head.version >= *version => {
+                let listed_as = arrival.listed_as.clone();
+                let is_news = listed_as.is_some() && listed_as != head.listed_as;
+                is_news.then(|| Head {
+                    listed_as,
+                    revision: head.revision + 1,
+                    ..head
+                })
+            }
             // The same facts, said again later: only their place in time moves.
             Some(head) if head.version.sha256 == version.sha256 => Some(Head {
                 version: *version,
@@ -211,8 +220,18 @@ impl Ingest {
                 None => Ok(Written::Done),
             }
         };
-        let (head, (), ()) = tokio::try_join!(head, body, month)?;
-        Ok(head)
+        match arrival.by {
+            // What breaks off half-way is repeated by the sender.
+            ArrivedBy::Webhook => {
+                let (head, (), ()) = tokio::try_join!(head, body, month)?;
+                Ok(head)
+            }
+            // Nobody repeats it where its head says that it is here.
+            ArrivedBy::Sync => {
+                tokio::try_join!(body, month)?;
+                head.await
+            }
+        }
     }
 }
 

@@ -80,14 +80,17 @@ impl ListingPage {
             .iter()
             .filter_map(|entry| Listed::read(entry.get()))
             .collect();
+        let next_cursor = page.next_cursor.and_then(Text::or_none);
+        let next_cursor = match (next_cursor, page.has_more) {
+            (_, Some(false)) | (None, None) => None,
+            (Some(cursor), _) => Some(cursor.0),
+            // Taken for the end, it would make what follows look as if it were not there.
+            (None, Some(true)) => return Err("more_without_a_cursor"),
+        };
         Ok(Self {
             unreadable: page.conversations.len() - entries.len(),
             entries,
-            next_cursor: page
-                .next_cursor
-                .filter(|_| page.has_more != Some(false))
-                .and_then(Text::or_none)
-                .map(|cursor| cursor.0),
+            next_cursor,
         })
     }
 }
@@ -156,8 +159,8 @@ mod tests {
         for (rest, next) in [
             (r#""next_cursor":"x""#, Some("x")),
             (r#""next_cursor":"x","has_more":false"#, None),
-            (r#""next_cursor":null,"has_more":true"#, None),
-            (r#""next_cursor":"","has_more":true"#, None),
+            (r#""next_cursor":null"#, None),
+            (r#""next_cursor":null,"has_more":false"#, None),
         ] {
             let page = ListingPage::read(format!(r#"{{"conversations":[],{rest}}}"#).as_bytes()).unwrap();
             assert_eq!(page.next_cursor.as_deref(), next, "{rest}");
@@ -220,12 +223,12 @@ mod tests {
                 (true, false, Outcome::Unknown),
             ),
             (
-                r#""status":"in-progress""#.to_owned(),
+                r#""status":"in-progress","metadata":{}"#.to_owned(),
                 (false, false, Outcome::Unknown),
             ),
             (
-                r#""status":"new to us""#.to_owned(),
-                (true, false, Outcome::Unknown),
+                r#""status":"new to us","metadata":null"#.to_owned(),
+                (true, true, Outcome::Unknown),
             ),
             (
                 r#""status":"failed","metadata":{}"#.to_owned(),

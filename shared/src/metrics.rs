@@ -18,14 +18,14 @@ pub const DELIVERIES_FAILED: &str = "DeliveriesFailed";
 
 /// Calls that sync found missing and took in.
 pub const CALLS_FOUND_BY_SYNC: &str = "CallsFoundBySync";
-/// Conversations that the provider lists, that are over, and that a run could not take in.
+/// Conversations that the provider lists, that are over, and that are known not to be here.
 pub const CALLS_MISSING: &str = "CallsMissing";
 /// Hours since calls began to come by sync only; 0 while deliveries come.
 pub const HOURS_BY_SYNC_ONLY: &str = "HoursBySyncOnly";
-/// Webhooks with our path that are switched off at the provider.
+/// Webhooks with our path, where every one of them is switched off at the provider; 0 otherwise.
 pub const WEBHOOKS_DISABLED: &str = "WebhooksDisabled";
-/// Runs of sync that could not do their work.
-pub const SYNC_RUNS_FAILED: &str = "SyncRunsFailed";
+/// Hours since the calls were last compared with the provider's listing, whole.
+pub const HOURS_SINCE_COMPARED: &str = "HoursSinceCompared";
 
 /// Counts for one function.
 pub struct Metrics {
@@ -53,7 +53,7 @@ impl Metrics {
 
     fn line(&self, at: Timestamp, metrics: &[(&'static str, f64)]) -> Value {
         let definitions = metrics.iter().map(|(name, _)| {
-            let unit = if *name == HOURS_BY_SYNC_ONLY {
+            let unit = if name.starts_with("Hours") {
                 "None"
             } else {
                 "Count"

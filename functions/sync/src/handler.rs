@@ -58,7 +58,7 @@ impl State {
             self.sync.store.ledger(from, to),
         )?;
         let status = SyncStatus::new(&state, configured, now);
-        json_answer(StatusCode::OK, &SyncView::new(status, &state, &rows))
+        json_answer(StatusCode::OK, &SyncView::new(status, &state, &rows)?)
     }
 
     async fn run_now(&self, context: &Context) -> Result<Response<Body>, Error> {

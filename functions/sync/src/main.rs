@@ -4,6 +4,7 @@
 mod handler;
 mod provider;
 mod run;
+mod settle;
 mod silence;
 mod walk;
 

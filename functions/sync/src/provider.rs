@@ -4,7 +4,7 @@
 //! models of its own SDK. It publishes no limit for these routes, but answers 429 when
 //! there is too much at once, and the SDK repeats 408, 409, 429 and 5xx.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Client, StatusCode};
 use serde::Deserialize;
+use serde_json::Value;
 use shared::call::CallId;
 use shared::completeness::WebhookHealth;
 use shared::listing::ListingPage;
@@ -28,8 +29,14 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How often a request is repeated that may well succeed another time.
 const RETRIES: usize = 4;
+/// How often one for a conversation is, which has a second chance.
+const RETRIES_OF_A_CONVERSATION: usize = 2;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long a request may take with all that repeats it.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// After so many requests in a row that failed for good, none is repeated any more.
+const LAST_STRAW: usize = 10;
 /// The longest that a `Retry-After` is believed.
 const LONGEST_HOLD: Duration = Duration::from_secs(300);
 /// What its own SDK repeats, beside 5xx.
@@ -54,6 +61,8 @@ pub enum Trouble {
     Refused(u16),
     /// The time of the run is over.
     OutOfTime,
+    /// It asks to be left alone for longer than the run lasts.
+    Held,
     /// It can't be reached or has too much to do; asking another time may help.
     Unavailable(String),
     /// It answers something else, each time.
@@ -97,6 +106,7 @@ impl Provider {
             deadline,
             not_before: Mutex::new(Instant::now()),
             requests: AtomicU64::new(0),
+            failed_in_a_row: AtomicUsize::new(0),
         })
     }
 }
@@ -109,12 +119,18 @@ pub struct Session<'a> {
     /// Where one request is told to wait, all do.
     not_before: Mutex<Instant>,
     requests: AtomicU64,
+    failed_in_a_row: AtomicUsize,
 }
 
 impl Session<'_> {
     /// How often it asked, repeated requests included.
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Whether requests may still be repeated.
+    pub fn is_patient(&self) -> bool {
+        self.failed_in_a_row.load(Ordering::Relaxed) < LAST_STRAW
     }
 
     /// A page of the listing of all agents, the newest first. Whether the bounds belong
@@ -133,7 +149,7 @@ impl Session<'_> {
         if let Some(cursor) = cursor {
             url.query_pairs_mut().append_pair("cursor", cursor);
         }
-        self.ask(url, |body| ListingPage::read(&body)).await
+        self.ask(url, RETRIES, |body| ListingPage::read(&body)).await
     }
 
     /// A conversation, as it is; `read` says whether it is one.
@@ -143,26 +159,27 @@ impl Session<'_> {
         read: impl Fn(Vec<u8>) -> Result<T, &'static str>,
     ) -> Result<T, Trouble> {
         let url = self.url(["v1", "convai", "conversations", id.as_str()]);
-        self.ask(url, read).await
+        self.ask(url, RETRIES_OF_A_CONVERSATION, read).await
     }
 
     /// Whether the provider keeps nothing of the conversations of an agent.
     pub async fn has_zero_retention(&self, agent_id: &str) -> Result<bool, Trouble> {
         let url = self.url(["v1", "convai", "agents", agent_id]);
-        let agent: Agent = self.ask(url, read_json).await?;
+        let agent: Agent = self.ask(url, RETRIES, read_json).await?;
         let privacy = agent.platform_settings.and_then(|settings| settings.privacy);
         Ok(privacy
             .and_then(|privacy| privacy.zero_retention_mode)
             .unwrap_or(false))
     }
 
-    /// How the webhooks are that deliver to our path.
+    /// How the webhooks are that deliver to our path. One of another form than
+    /// documented is passed over.
     pub async fn webhooks(&self) -> Result<Vec<WebhookHealth>, Trouble> {
         let url = self.url(["v1", "workspace", "webhooks"]);
-        let webhooks: Webhooks = self.ask(url, read_json).await?;
+        let webhooks: Webhooks = self.ask(url, RETRIES, read_json).await?;
+        let webhooks = webhooks.webhooks.into_iter();
         let ours = webhooks
-            .webhooks
-            .into_iter()
+            .filter_map(|webhook| serde_json::from_value::<Webhook>(webhook).ok())
             .filter(|webhook| webhook.webhook_url.ends_with(WEBHOOK_PATH));
         Ok(ours.map(Webhook::health).collect())
     }
@@ -179,19 +196,31 @@ impl Session<'_> {
     async fn ask<T>(
         &self,
         url: Url,
+        retries: usize,
         read: impl Fn(Vec<u8>) -> Result<T, &'static str>,
     ) -> Result<T, Trouble> {
         let retries = ExponentialBuilder::default()
             .with_min_delay(FIRST_PAUSE)
             .with_max_delay(LONGEST_PAUSE)
-            .with_max_times(RETRIES)
+            .with_max_times(if self.is_patient() { retries } else { 0 })
             .with_jitter();
         let asking = (|| self.attempt(&url, &read))
             .retry(retries)
             .when(Trouble::may_pass);
-        tokio::time::timeout_at(self.deadline, asking)
-            .await
-            .unwrap_or(Err(Trouble::OutOfTime))
+        let patience = Instant::now() + PATIENCE;
+        let answer = match tokio::time::timeout_at(patience.min(self.deadline), asking).await {
+            Ok(answer) => answer,
+            Err(_) if patience < self.deadline => Err(unanswered()),
+            Err(_) => Err(Trouble::OutOfTime),
+        };
+        match &answer {
+            Err(Trouble::Unavailable(_)) => {
+                self.failed_in_a_row.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(_) => self.failed_in_a_row.store(0, Ordering::Relaxed),
+            Err(_) => {}
+        }
+        answer
     }
 
     async fn attempt<T>(
@@ -201,7 +230,7 @@ impl Session<'_> {
     ) -> Result<T, Trouble> {
         let not_before = *self.not_before.lock().unwrap_or_else(PoisonError::into_inner);
         if not_before >= self.deadline {
-            return Err(Trouble::OutOfTime);
+            return Err(Trouble::Held);
         }
         tokio::time::sleep_until(not_before).await;
         self.requests.fetch_add(1, Ordering::Relaxed);
@@ -252,12 +281,17 @@ fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     Some(Duration::try_from(at.duration_since(now)).unwrap_or_default())
 }
 
+fn unanswered() -> Trouble {
+    Trouble::Unavailable("it did not answer in time".to_owned())
+}
+
 /// Without the address: ids of conversations are in it.
 fn unavailable(error: reqwest::Error) -> Trouble {
     let error = error.without_url();
-    let what = if error.is_timeout() {
-        "it did not answer in time"
-    } else if error.is_connect() {
+    if error.is_timeout() {
+        return unanswered();
+    }
+    let what = if error.is_connect() {
         "it can't be reached"
     } else {
         "the connection was lost"
@@ -289,7 +323,7 @@ struct Privacy {
 /// <https://elevenlabs.io/docs/api-reference/webhooks/list>
 #[derive(Deserialize)]
 struct Webhooks {
-    webhooks: Vec<Webhook>,
+    webhooks: Vec<Value>,
 }
 
 #[derive(Deserialize)]

@@ -1,28 +1,24 @@
 //! One run: compare what the provider lists with what is here, take in what is
 //! missing, and leave the rest to the next run.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
 use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
-use sha2::{Digest, Sha256};
-use shared::call::ArrivedBy;
 use shared::completeness::{
-    Compared, LedgerRow, Pass, Progress, Run, RunError, Standing, Trigger, day_of, first_instant,
+    Compared, LedgerRow, Open, Pass, Progress, Run, RunError, Trigger, day_of, first_instant, start_of_day,
 };
-use shared::conversation::Fetched;
 use shared::error::Error;
-use shared::ingest::{Arrival, Ingest, Taken};
-use shared::listing::Listed;
+use shared::ingest::Ingest;
 use shared::metrics::{
-    CALLS_FOUND_BY_SYNC, CALLS_MISSING, HOURS_BY_SYNC_ONLY, Metrics, SYNC_RUNS_FAILED, WEBHOOKS_DISABLED,
+    CALLS_FOUND_BY_SYNC, CALLS_MISSING, HOURS_BY_SYNC_ONLY, HOURS_SINCE_COMPARED, Metrics, WEBHOOKS_DISABLED,
 };
 use shared::phone_number::Country;
 use shared::runtime::{aws, default_country, setting};
 use shared::secrets::SecretCache;
-use shared::store::calls::{CallFilter, CallRecord, CallStore, Version};
+use shared::store::calls::{CallFilter, CallStore};
 use shared::store::campaigns::CampaignStore;
 use shared::store::deliveries::DeliveryStore;
 use shared::store::sync::{AgentSettings, SyncState, SyncStore};
@@ -32,12 +28,10 @@ use crate::provider::{Provider, Session, Trouble};
 use crate::silence::sync_only_since;
 use crate::walk::{Met, Tallies};
 
-/// Conversations that are fetched and taken in at the same time.
-const CONCURRENCY: usize = 5;
+/// Requests to the provider at the same time.
+pub const CONCURRENCY: usize = 5;
 /// How long the settings of an agent are not asked for again.
 const AGENT_FRESH: SignedDuration = SignedDuration::from_hours(24);
-/// Conversations that may fail before a run gives up: then it is not they.
-const MOST_FAILURES: u64 = 20;
 /// How often a run saves how far it has come, and renews its lease: well within
 /// [`LEASE`](shared::store::sync::LEASE).
 const SAVE_EVERY: Duration = Duration::from_secs(15);
@@ -68,12 +62,12 @@ impl Stopwatch {
 /// Compares and takes in.
 pub struct Sync {
     pub store: SyncStore,
-    calls: CallStore,
-    ingest: Ingest,
+    pub calls: CallStore,
+    pub ingest: Ingest,
     deliveries: DeliveryStore,
     provider: Provider,
     api_key: SecretCache,
-    country: Option<Country>,
+    pub country: Option<Country>,
     metrics: Metrics,
     /// How far back every run looks.
     window: SignedDuration,
@@ -92,7 +86,7 @@ pub enum Begun {
 }
 
 /// Why a run ends before its work does.
-enum Stop {
+pub enum Stop {
     /// Its time is over.
     OutOfTime,
     /// Another run took over.
@@ -164,6 +158,8 @@ impl Sync {
     ) -> Result<Begun, Error> {
         let now = stopwatch.started_at;
         let Some(key) = self.api_key(now).await? else {
+            // What waits for the metric is not to take silence for failure.
+            self.metrics.report(now, &[(HOURS_SINCE_COMPARED, 0.0)]);
             return Ok(Begun::NotConfigured);
         };
         let run = Run::new(trigger, now);
@@ -177,11 +173,14 @@ impl Sync {
             owner,
             stopwatch,
             saved: Instant::now(),
+            unproven_from: state
+                .progress
+                .as_ref()
+                .and_then(|progress| Some(progress.compared?.until)),
             before: state.progress.clone(),
             progress: state.progress.unwrap_or_else(|| Progress::new(now)),
             run,
             agents: HashMap::new(),
-            failures: 0,
         };
         let stopped = tokio::select! {
             done = work.everything() => done.err(),
@@ -197,58 +196,63 @@ impl Sync {
             match self.store.renew(owner, stopwatch.now()).await {
                 Ok(true) => {}
                 Ok(false) => return Stop::LeaseLost,
-                Err(error) => return Stop::Failed(error),
+                // It holds for longer than that; where another takes over, saving fails.
+                Err(error) => tracing::warn!(%error, "the lease was not renewed"),
             }
         }
     }
 }
 
 /// A run at work.
-struct Work<'a> {
-    sync: &'a Sync,
+pub struct Work<'a> {
+    pub sync: &'a Sync,
     /// `None` where the key can't even be sent.
     session: Option<Session<'a>>,
     owner: &'a str,
-    stopwatch: Stopwatch,
+    pub stopwatch: Stopwatch,
     /// When the progress was saved last.
     saved: Instant,
+    /// What changed since then may have been written in part; `None`: everything.
+    pub unproven_from: Option<Timestamp>,
     /// What the run before left.
     before: Option<Progress>,
     progress: Progress,
-    run: Run,
+    pub run: Run,
     agents: HashMap<String, AgentSettings>,
-    /// Conversations that could not be taken in.
-    failures: u64,
 }
 
-/// What was done about an entry of the listing.
-struct Settled {
-    entry: Listed,
-    standing: Option<Standing>,
-    fetched: bool,
-    taken: Option<Taken>,
-    trouble: Option<Trouble>,
-}
+/// Keeps what is left of a walk.
+type Keep = fn(&mut Progress, Option<Pass>);
 
 impl Work<'_> {
     async fn everything(&mut self) -> Result<(), Stop> {
         self.agents = self.sync.store.agents().await?;
         let now = self.run.started_at;
-        loop {
-            let recent = self.progress.begin(now, self.sync.window, self.sync.first_days);
-            let (from, until) = (day_of(recent.from), recent.to);
-            let recent = self.walk(recent, |progress, left| progress.recent = left).await?;
-            self.progress.compared = Some(Compared { from, until });
-            // What an earlier run left ends where that one began.
-            if until >= now {
-                self.look_at_the_webhook(&recent).await?;
-                break;
-            }
-        }
+        let recent = self.progress.begin(now, self.sync.window, self.sync.first_days);
+        let until = recent.to;
+        let any_by_sync = self.walk_recent(recent).await?;
+        self.look_at_the_webhook(any_by_sync).await?;
         while let Some(day) = self.progress.due(now) {
             self.walk_day(day).await?;
         }
+        if until < now {
+            // An earlier run left what it had begun with; there is more since then.
+            let since = self.progress.compared.map(|compared| compared.from);
+            let rest = Pass::new(start_of_day(until), now);
+            let since = since.unwrap_or(rest.since);
+            self.walk_recent(Pass { since, ..rest }).await?;
+        }
         Ok(())
+    }
+
+    /// Compares the recent window, or what is left of it; whether any call of it came by sync.
+    async fn walk_recent(&mut self, pass: Pass) -> Result<bool, Stop> {
+        let (from, until) = (pass.since, pass.to);
+        self.walk(pass, |progress, left| progress.recent = left).await?;
+        let rows = self.sync.store.ledger(from, day_of(until)).await?;
+        let open = Open::of(rows.iter().map(|row| &row.tally));
+        self.progress.compared = Some(Compared { from, until, open });
+        Ok(rows.iter().any(|row| row.tally.by_sync > 0))
     }
 
     /// Compares a day before the recent window.
@@ -262,41 +266,54 @@ impl Work<'_> {
             self.progress.unsettled.remove(&day);
             return Ok(());
         };
+        let gone_before = self.run.gone;
         let tallies = self.walk(pass, |progress, left| progress.day = left).await?;
-        let is_unsettled = tallies.values().any(|tally| tally.is_unsettled());
-        self.progress.looked_at(day, is_unsettled, self.run.started_at);
+        let any_gone = self.run.gone > gone_before;
+        let (open, now) = (Open::of(tallies.values()), self.run.started_at);
+        self.progress.looked_at(day, open, any_gone, now);
         Ok(())
     }
 
-    /// Compares a window, and writes what it came to into the ledger. Where it is
-    /// stopped, `keep` keeps what is left.
-    async fn walk(
-        &mut self,
-        pass: Pass,
-        keep: impl Fn(&mut Progress, Option<Pass>),
-    ) -> Result<Tallies, Stop> {
+    /// Compares what is left of a window, and writes what it came to into the ledger.
+    /// What is left of it is kept until it is done.
+    async fn walk(&mut self, pass: Pass, keep: Keep) -> Result<Tallies, Stop> {
         let mut met = Met::default();
-        let walked = async {
-            self.walk_pages(&pass, &mut met, &keep).await?;
-            let unlisted = met.unlisted_agents().map(str::to_owned).collect();
-            self.learn_agents(unlisted).await?;
-            let tallies = met.tallies(&pass, pass.from);
-            self.write_ledger(&pass, &tallies).await?;
-            Ok(tallies)
-        };
-        let walked = walked.await;
-        keep(&mut self.progress, walked.is_err().then(|| met.left_of(&pass)));
-        for tally in walked.iter().flat_map(|tallies: &Tallies| tallies.values()) {
-            self.run.missing += tally.missing;
-            self.run.unfinished += tally.unfinished;
+        keep(&mut self.progress, Some(pass.clone()));
+        match self.walk_pages(&pass, &mut met, keep).await {
+            Ok(()) => {}
+            // What was kept last stands.
+            Err(stop @ (Stop::Failed(_) | Stop::LeaseLost | Stop::KeyRefused(_))) => return Err(stop),
+            Err(stop @ (Stop::OutOfTime | Stop::Provider(_))) => {
+                self.put_aside(&pass, &met, keep).await?;
+                return Err(stop);
+            }
         }
-        walked
+        let unlisted = met.unlisted_agents().map(str::to_owned).collect();
+        self.learn_agents(unlisted).await?;
+        let tallies = met.tallies(&pass, pass.from);
+        self.write_ledger(day_of(pass.from), pass.last_day(), &tallies)
+            .await?;
+        keep(&mut self.progress, None);
+        Ok(tallies)
     }
 
-    /// Writes the rows that changed.
-    async fn write_ledger(&self, pass: &Pass, tallies: &Tallies) -> Result<(), Stop> {
-        let last = pass.to - SignedDuration::from_millis(1);
-        let known = self.sync.store.ledger(day_of(pass.from), day_of(last)).await?;
+    /// Writes what is whole of a walk that is not at its end, and keeps the rest.
+    async fn put_aside(&mut self, pass: &Pass, met: &Met, keep: Keep) -> Result<(), Stop> {
+        let (left, whole) = met.left_of(pass);
+        if let Ok(first) = left.last_day().tomorrow() {
+            self.write_ledger(first, pass.last_day(), &whole).await?;
+        }
+        keep(&mut self.progress, Some(left));
+        Ok(())
+    }
+
+    /// Writes the rows of these days that changed; of a day alone, all of them, since
+    /// it may be the last time that it is looked at.
+    async fn write_ledger(&self, first: Date, last: Date, tallies: &Tallies) -> Result<(), Stop> {
+        if last < first {
+            return Ok(());
+        }
+        let known = self.sync.store.ledger(first, last).await?;
         let known: BTreeMap<_, _> = known
             .into_iter()
             .map(|row| (row.agent_day.clone(), row))
@@ -306,26 +323,24 @@ impl Work<'_> {
             agent_day: agent_day.clone(),
             // One that is gone altogether is told of with zeros.
             tally: tallies.get(agent_day).copied().unwrap_or_default(),
-            is_checkable: !self.has_zero_retention(&agent_day.agent_id),
+            is_checkable: self.zero_retention(&agent_day.agent_id) != Some(true),
             checked_at: self.run.started_at,
         });
         let says_more = |row: &LedgerRow| {
             let before = known.get(&row.agent_day);
-            before.is_none_or(|before| before.tally != row.tally || before.is_checkable != row.is_checkable)
+            let is_other =
+                |before: &LedgerRow| before.tally != row.tally || before.is_checkable != row.is_checkable;
+            first == last || before.is_none_or(is_other)
         };
         let changed = rows.filter(says_more).collect();
         Ok(self.sync.store.put_rows(changed).await?)
     }
 
-    async fn walk_pages(
-        &mut self,
-        pass: &Pass,
-        met: &mut Met,
-        keep: &impl Fn(&mut Progress, Option<Pass>),
-    ) -> Result<(), Stop> {
+    async fn walk_pages(&mut self, pass: &Pass, met: &mut Met, keep: Keep) -> Result<(), Stop> {
         // Everything that is here and began from this instant on is known.
         let mut known_from = pass.before;
         let mut cursor: Option<String> = None;
+        let mut cursors = HashSet::new();
         loop {
             let session = self.session()?;
             let page = session.list(pass.from, pass.before, cursor.as_deref()).await;
@@ -352,17 +367,16 @@ impl Work<'_> {
             if let Some(earliest) = earliest {
                 met.settle_to(earliest);
             }
-            match page.next_cursor {
-                None => return Ok(()),
-                // A listing that leads in a circle would have no end.
-                next if next == cursor => {
-                    let message = "the listing gives the same cursor again".to_owned();
-                    return Err(Stop::Provider(error("provider_unreadable", message)));
-                }
-                next => cursor = next,
+            let Some(next) = page.next_cursor else {
+                return Ok(());
+            };
+            if !cursors.insert(next.clone()) {
+                let message = "the listing leads in a circle: the next run tries again".to_owned();
+                return Err(Stop::Provider(error("provider_unreadable", message)));
             }
+            cursor = Some(next);
             if self.saved.elapsed() >= SAVE_EVERY {
-                keep(&mut self.progress, Some(met.left_of(pass)));
+                self.put_aside(pass, met, keep).await?;
                 self.save().await?;
             }
         }
@@ -413,212 +427,36 @@ impl Work<'_> {
             .collect()
             .await;
         for (id, answer) in asked {
-            let before = self.agents.get(&id).is_some_and(|known| known.zero_retention);
-            let zero_retention = match &answer {
-                Ok(zero_retention) => *zero_retention,
-                Err(Trouble::OutOfTime) => return Err(Stop::OutOfTime),
-                // Then it is as it was known to be, until somebody asks again.
-                Err(_) => before,
+            let zero_retention = match answer {
+                Ok(zero_retention) => Some(zero_retention),
+                Err(trouble @ (Trouble::OutOfTime | Trouble::Held | Trouble::KeyRefused(401))) => {
+                    return Err(stop(trouble));
+                }
+                Err(Trouble::Gone) => self.zero_retention(&id),
+                Err(trouble) => {
+                    tracing::warn!(agent_id = id, ?trouble, "the settings of an agent can't be read");
+                    self.run.tell(agents_unreadable());
+                    self.zero_retention(&id)
+                }
             };
             let settings = AgentSettings {
                 zero_retention,
                 checked_at: now,
             };
-            match answer {
-                Ok(_) | Err(Trouble::Gone) => self.sync.store.put_agent(&id, &settings).await?,
-                Err(trouble) => {
-                    tracing::warn!(agent_id = id, ?trouble, "the settings of an agent can't be read");
-                }
-            }
+            self.sync.store.put_agent(&id, &settings).await?;
             self.agents.insert(id, settings);
         }
         Ok(())
     }
 
-    fn has_zero_retention(&self, agent_id: &str) -> bool {
-        self.agents
-            .get(agent_id)
-            .is_some_and(|known| known.zero_retention)
-    }
-
-    /// Takes in what is missing of a page. What fails has a second chance.
-    async fn settle(&mut self, fresh: Vec<Listed>, met: &mut Met) -> Result<(), Stop> {
-        let failed = self.settle_all(fresh, met, false).await?;
-        self.settle_all(failed, met, true).await?;
-        Ok(())
-    }
-
-    /// The entries that are worth another try.
-    async fn settle_all(
-        &mut self,
-        entries: Vec<Listed>,
-        met: &mut Met,
-        is_last_chance: bool,
-    ) -> Result<Vec<Listed>, Stop> {
-        let known: Vec<_> = entries
-            .into_iter()
-            .map(|entry| {
-                let held = met.held(&entry.id);
-                (entry, held)
-            })
-            .collect();
-        let mut done = Vec::new();
-        let mut stopped = Ok(());
-        {
-            let work = &*self;
-            let mut settling = stream::iter(known)
-                .map(|(entry, held)| work.settle_one(entry, held))
-                .buffer_unordered(CONCURRENCY);
-            while let Some(settled) = settling.next().await {
-                match settled {
-                    Ok(settled) => done.push(settled),
-                    Err(stop) => {
-                        stopped = Err(stop);
-                        break;
-                    }
-                }
-            }
-        }
-        let mut failed = Vec::new();
-        for settled in done {
-            failed.extend(self.note(settled, met, is_last_chance)?);
-        }
-        stopped.map(|()| failed)
-    }
-
-    /// Notes what was done about an entry; gives it back where that is to be tried again.
-    fn note(
-        &mut self,
-        settled: Settled,
-        met: &mut Met,
-        is_last_chance: bool,
-    ) -> Result<Option<Listed>, Stop> {
-        let Settled {
-            entry,
-            standing,
-            fetched,
-            taken,
-            trouble,
-        } = settled;
-        if let Some(trouble) = trouble {
-            if !is_last_chance {
-                return Ok(Some(entry));
-            }
-            tracing::warn!(call_id = %entry.id, ?trouble, "a conversation could not be fetched");
-            self.run.tell(RunError {
-                conversation_id: Some(entry.id.clone()),
-                ..told(&trouble)
-            });
-            self.failures += 1;
-            if self.failures > MOST_FAILURES {
-                return Err(stop(trouble));
-            }
-        }
-        self.run.fetched += u64::from(fetched);
-        self.run.gone += u64::from(standing.is_none());
-        match taken {
-            Some(Taken::Stored) => self.run.stored += 1,
-            Some(Taken::Updated) => self.run.updated += 1,
-            Some(Taken::Duplicate | Taken::Older) | None => {}
-        }
-        met.note(&entry, standing);
-        Ok(None)
-    }
-
-    /// Takes one conversation in, where that is needed.
-    async fn settle_one(&self, entry: Listed, held: Option<CallRecord>) -> Result<Settled, Stop> {
-        let mut settled = Settled {
-            standing: None,
-            fetched: false,
-            taken: None,
-            trouble: None,
-            entry,
-        };
-        let entry = &settled.entry;
-        let mut arrived_by = held.as_ref().map(|record| record.arrived_by);
-        let is_as_listed = held.is_some_and(|record| !entry.contradicts(&record.call));
-        if !is_as_listed {
-            // The index may lag, and does not have all that a head has.
-            let head = self.sync.calls.head(&entry.id).await?;
-            arrived_by = head.as_ref().map(|head| head.record.arrived_by);
-            let fingerprint = entry.fingerprint();
-            let is_here = head.is_some_and(|head| {
-                // The provider kept less than what was delivered.
-                let says_less = self.has_zero_retention(entry.agent_id.as_deref().unwrap_or_default());
-                let was_fetched = head.listed_as.as_ref() == Some(&fingerprint);
-                says_less || was_fetched || !entry.contradicts(&head.record.call)
-            });
-            if !is_here && entry.is_final {
-                return self.take_in(settled, arrived_by).await;
-            }
-        }
-        settled.standing = Some(arrived_by.map_or(Standing::Unfinished, Standing::Held));
-        Ok(settled)
-    }
-
-    async fn take_in(&self, mut settled: Settled, arrived_by: Option<ArrivedBy>) -> Result<Settled, Stop> {
-        let entry = &settled.entry;
-        let asked_at = self.stopwatch.now();
-        let read = |body: Vec<u8>| {
-            let fetched = Fetched::read(&body, asked_at, self.sync.country)?;
-            if fetched.call.id == entry.id {
-                Ok((body, fetched))
-            } else {
-                Err("another_conversation")
-            }
-        };
-        let (body, fetched) = match self.session()?.conversation(&entry.id, read).await {
-            Ok(fetched) => fetched,
-            Err(trouble @ (Trouble::OutOfTime | Trouble::KeyRefused(401))) => return Err(stop(trouble)),
-            Err(Trouble::Gone) => {
-                settled.standing = arrived_by.map(Standing::Held);
-                return Ok(settled);
-            }
-            Err(trouble) => {
-                settled.standing = Some(arrived_by.map_or(Standing::Missing, Standing::Held));
-                settled.trouble = Some(trouble);
-                return Ok(settled);
-            }
-        };
-        settled.fetched = true;
-        if !fetched.is_final {
-            settled.standing = Some(arrived_by.map_or(Standing::Unfinished, Standing::Held));
-            return Ok(settled);
-        }
-        let agent_id = fetched.call.agent_id.as_deref().unwrap_or_default();
-        let says_less = fetched.is_remnant || self.has_zero_retention(agent_id);
-        let arrival = Arrival {
-            version: Version {
-                // What was delivered, before or after, says more.
-                at: if says_less {
-                    fetched.call.started_at
-                } else {
-                    asked_at
-                },
-                sha256: Sha256::digest(&body).into(),
-            },
-            call: fetched.call,
-            body: &body,
-            by: ArrivedBy::Sync,
-            at: asked_at,
-            read_again: false,
-            listed_as: Some(entry.fingerprint()),
-        };
-        let taken = self.sync.ingest.take_in(&arrival, |_| async {}).await?;
-        let arrived_by = match (arrived_by, taken) {
-            (Some(before), _) => before,
-            (None, Taken::Stored) => ArrivedBy::Sync,
-            // A delivery came in between.
-            (None, Taken::Updated | Taken::Duplicate | Taken::Older) => ArrivedBy::Webhook,
-        };
-        settled.standing = Some(Standing::Held(arrived_by));
-        settled.taken = Some(taken);
-        Ok(settled)
+    /// Whether the provider keeps nothing of an agent's conversations; `None` where it
+    /// does not tell.
+    pub fn zero_retention(&self, agent_id: &str) -> Option<bool> {
+        self.agents.get(agent_id)?.zero_retention
     }
 
     /// Looks whether calls come by sync only, and how the webhook is at the provider.
-    async fn look_at_the_webhook(&mut self, recent: &Tallies) -> Result<(), Stop> {
-        let any_by_sync = recent.values().any(|tally| tally.by_sync > 0);
+    async fn look_at_the_webhook(&mut self, any_by_sync: bool) -> Result<(), Stop> {
         if any_by_sync || self.progress.sync_only_since.is_some() {
             self.progress.sync_only_since = sync_only_since(
                 &self.sync.calls,
@@ -641,7 +479,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn session(&self) -> Result<&Session<'_>, Stop> {
+    pub fn session(&self) -> Result<&Session<'_>, Stop> {
         let unusable = || Stop::KeyRefused(key_refused("it holds characters that no key has"));
         self.session.as_ref().ok_or_else(unusable)
     }
@@ -651,12 +489,16 @@ impl Work<'_> {
         let store = &self.sync.store;
         let now = self.stopwatch.now();
         let mut failed = None;
-        let mut is_sound = false;
         match stopped {
-            None | Some(Stop::OutOfTime) => is_sound = true,
+            None => {}
+            Some(Stop::OutOfTime) if self.run.listed > 0 => {}
+            Some(Stop::OutOfTime) => {
+                let message =
+                    "ElevenLabs did not answer within the time of the run: the next run tries again";
+                self.run.tell(error("provider_unavailable", message.to_owned()));
+            }
             Some(Stop::LeaseLost) => return Ok(Begun::Busy),
             Some(Stop::KeyRefused(error)) => {
-                tracing::error!(code = error.code, "sync could not do its work");
                 self.run.tell(error);
                 // Nothing was compared, and nothing will be at once.
                 let watching_since = self.progress.watching_since;
@@ -665,19 +507,21 @@ impl Work<'_> {
                     .take()
                     .unwrap_or_else(|| Progress::new(watching_since));
             }
-            Some(Stop::Provider(error)) => {
-                tracing::error!(code = error.code, "sync could not do its work");
-                self.run.tell(error);
-            }
+            Some(Stop::Provider(error)) => self.run.tell(error),
             Some(Stop::Failed(why)) => {
                 let message = "storing failed: the next run goes on, the logs tell why".to_owned();
                 self.run.tell(error("store_unavailable", message));
                 failed = Some(why);
             }
         }
+        for error in &self.run.errors {
+            tracing::error!(code = error.code, "sync met an error");
+        }
+        let open = self.progress.open();
+        (self.run.missing, self.run.unfinished) = (open.missing, open.unfinished);
         self.run.requests = self.session.as_ref().map_or(0, Session::requests);
         self.run.finished_at = Some(now);
-        self.report(is_sound, now);
+        self.report(now);
         let ended = store.end(self.owner, &self.progress, &self.run).await;
         match failed {
             // Where this failed, too, the lease ends by itself.
@@ -691,7 +535,7 @@ impl Work<'_> {
         }
     }
 
-    fn report(&self, is_sound: bool, now: Timestamp) {
+    fn report(&self, now: Timestamp) {
         let Run {
             listed,
             fetched,
@@ -710,24 +554,34 @@ impl Work<'_> {
             requests,
             "a run of sync ended"
         );
-        let silence = self.progress.sync_only_since;
-        let hours = silence.map_or(0.0, |since| now.duration_since(since).as_secs_f64() / 3600.0);
-        let webhooks = self.progress.webhooks.iter().flatten();
-        let disabled = webhooks.filter(|webhook| webhook.is_disabled).count();
+        // To the hundredth.
+        let hours_since =
+            |then: Timestamp| (now.duration_since(then).as_secs_f64().max(0.0) / 36.0).round() / 100.0;
+        let progress = &self.progress;
+        let compared_until = progress.compared.map(|compared| compared.until);
+        let webhooks = progress.webhooks.as_deref().unwrap_or_default();
+        let all_disabled = webhooks.iter().all(|webhook| webhook.is_disabled);
+        let disabled = if all_disabled { webhooks.len() } else { 0 };
         #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
         let metrics = [
             (CALLS_FOUND_BY_SYNC, stored as f64),
             (CALLS_MISSING, missing as f64),
-            (HOURS_BY_SYNC_ONLY, hours.max(0.0)),
+            (
+                HOURS_SINCE_COMPARED,
+                hours_since(compared_until.unwrap_or(progress.watching_since)),
+            ),
+            (
+                HOURS_BY_SYNC_ONLY,
+                progress.sync_only_since.map_or(0.0, hours_since),
+            ),
             (WEBHOOKS_DISABLED, disabled as f64),
-            (SYNC_RUNS_FAILED, f64::from(u8::from(!is_sound))),
         ];
         self.sync.metrics.report(now, &metrics);
     }
 }
 
 /// What ends a run for some trouble with the provider.
-fn stop(trouble: Trouble) -> Stop {
+pub fn stop(trouble: Trouble) -> Stop {
     match trouble {
         Trouble::OutOfTime => Stop::OutOfTime,
         Trouble::KeyRefused(_) => Stop::KeyRefused(told(&trouble)),
@@ -743,6 +597,12 @@ fn error(code: &str, message: String) -> RunError {
     }
 }
 
+fn agents_unreadable() -> RunError {
+    let message = "the API key can't read the settings of some agent: whether ElevenLabs keeps its conversations is not \
+                   known, so what was delivered is not brought up to date; let the key read agents";
+    error("agents_unreadable", message.to_owned())
+}
+
 fn key_refused(why: &str) -> RunError {
     let message = format!(
         "ElevenLabs does not accept the API key ({why}): store one that may read conversations in the secret \
@@ -752,7 +612,7 @@ fn key_refused(why: &str) -> RunError {
 }
 
 /// A trouble in words for people.
-fn told(trouble: &Trouble) -> RunError {
+pub fn told(trouble: &Trouble) -> RunError {
     match trouble {
         Trouble::KeyRefused(status) => key_refused(&format!("it answers {status}")),
         Trouble::Gone => error(
@@ -764,6 +624,10 @@ fn told(trouble: &Trouble) -> RunError {
             format!("ElevenLabs refused the request ({status})"),
         ),
         Trouble::OutOfTime => error("provider_unavailable", "the time of the run was over".to_owned()),
+        Trouble::Held => error(
+            "provider_unavailable",
+            "ElevenLabs asks to wait for longer than a run lasts: the next run tries again".to_owned(),
+        ),
         Trouble::Unavailable(why) => error(
             "provider_unavailable",
             format!("ElevenLabs is out of reach ({why}): the next run tries again"),

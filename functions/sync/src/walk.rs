@@ -72,19 +72,23 @@ impl Met {
         calls.filter(|record| !self.listed.contains(&record.call.id))
     }
 
-    /// What is left of the window, with what was counted so far. Of the second in which
-    /// the earliest settled conversation began, others may still be to come.
-    pub fn left_of(&self, pass: &Pass) -> Pass {
+    /// What is left of the window, and what the days behind it came to, which are whole.
+    /// Of the second in which the earliest settled conversation began, others may still
+    /// be to come.
+    pub fn left_of(&self, pass: &Pass) -> (Pass, Tallies) {
         let Some(earliest) = self.settled_to else {
-            return pass.clone();
+            return (pass.clone(), Tallies::new());
         };
         let second = Timestamp::from_second(earliest.as_second()).unwrap_or(earliest);
-        let before = pass.before.min(second + SignedDuration::from_secs(1));
-        Pass {
-            counted: self.tallies(pass, before).into_iter().collect(),
-            before,
+        let mut left = Pass {
+            before: pass.before.min(second + SignedDuration::from_secs(1)),
             ..pass.clone()
-        }
+        };
+        let last = left.last_day();
+        let counted = self.tallies(pass, left.before).into_iter();
+        let (whole, in_part): (Tallies, Tallies) = counted.partition(|(agent_day, _)| agent_day.day > last);
+        left.counted = in_part.into_iter().collect();
+        (left, whole)
     }
 
     /// What the window comes to, counted from an instant on, together with what was
@@ -189,13 +193,35 @@ mod tests {
         for interrupted_at in 0..=starts.len() {
             let mut met = Met::default();
             walk(&mut met, &pass(), &starts[..interrupted_at]);
-            let left = met.left_of(&pass());
+            let (left, _) = met.left_of(&pass());
             // The listing begins a second too late, and tells of what was settled again.
             let mut met = Met::default();
             walk(&mut met, &left, &starts);
             let tallies = met.tallies(&left, left.from);
             assert_eq!(provider(&tallies), 5, "interrupted behind {interrupted_at}");
         }
+    }
+
+    #[test]
+    fn days_behind_what_is_left_are_whole() {
+        let mut met = Met::default();
+        let starts = [("a", "2026-11-21T10:00:00Z"), ("b", "2026-11-20T10:00:00Z")];
+        walk(&mut met, &pass(), &starts);
+        let (left, whole) = met.left_of(&pass());
+        let days: Vec<String> = whole.keys().map(|agent_day| agent_day.day.to_string()).collect();
+        assert_eq!(days, ["2026-11-21"]);
+        let days: Vec<String> = left
+            .counted
+            .iter()
+            .map(|(agent_day, _)| agent_day.day.to_string())
+            .collect();
+        assert_eq!(days, [""; 0], "the second of the earliest is counted again");
+        walk(&mut met, &pass(), &[("c", "2026-11-20T09:00:00Z")]);
+        let (left, whole) = met.left_of(&pass());
+        assert_eq!(
+            (provider(&whole), left.counted.len(), left.counted[0].1.provider),
+            (1, 1, 1)
+        );
     }
 
     #[test]

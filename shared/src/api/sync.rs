@@ -17,6 +17,8 @@ use crate::store::sync::SyncState;
 const DAYS: i64 = 31;
 /// Days of the ledger that one answer shows.
 const MAX_DAYS: i64 = 366;
+/// Rows of the ledger that one answer shows: some 2.5 MB.
+const MAX_ROWS: usize = 10_000;
 
 /// Which days of the ledger.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -130,8 +132,14 @@ pub struct LedgerRowView<'a> {
 
 impl<'a> SyncView<'a> {
     /// As of now, with these rows of the ledger.
-    #[must_use]
-    pub fn new(status: SyncStatus<'a>, state: &SyncState, rows: &'a [LedgerRow]) -> Self {
+    ///
+    /// # Errors
+    /// Where these are more than one answer can show.
+    pub fn new(status: SyncStatus<'a>, state: &SyncState, rows: &'a [LedgerRow]) -> Result<Self, Error> {
+        if rows.len() > MAX_ROWS {
+            let message = format!("there are over {MAX_ROWS} rows: ask for fewer days by from and to");
+            return Err(Error::invalid("from", message));
+        }
         let compared = state.progress.as_ref().and_then(|progress| progress.compared);
         let view = |row: &'a LedgerRow| {
             let later = compared.filter(|compared| row.agent_day.day >= compared.from);
@@ -150,6 +158,6 @@ impl<'a> SyncView<'a> {
         };
         let mut ledger: Vec<_> = rows.iter().map(view).collect();
         ledger.sort_by_key(|row| Reverse(row.day));
-        Self { status, ledger }
+        Ok(Self { status, ledger })
     }
 }

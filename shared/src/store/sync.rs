@@ -27,8 +27,9 @@ use crate::error::Error;
 
 const PROGRESS: &str = "progress";
 const AGENTS: &str = "agents";
-/// How long a run holds the lease without renewing it.
-pub const LEASE: SignedDuration = SignedDuration::from_secs(60);
+/// How long a run holds the lease without renewing it. The stamp of a scheduled event
+/// may be two minutes old when it arrives, and the lease counts from it.
+pub const LEASE: SignedDuration = SignedDuration::from_secs(180);
 /// Rows that are written at the same time.
 const CONCURRENCY: usize = 8;
 
@@ -53,8 +54,9 @@ pub struct SyncState {
 /// What is known of an agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentSettings {
-    /// Whether the provider keeps nothing of its conversations.
-    pub zero_retention: bool,
+    /// Whether the provider keeps nothing of its conversations; `None` where it does
+    /// not tell.
+    pub zero_retention: Option<bool>,
     /// As of when.
     pub checked_at: Timestamp,
 }
@@ -75,7 +77,10 @@ impl SyncStore {
         let begun = self
             .update()
             .update_expression("SET lease_owner = :owner, leased_until = :until, last_run = :run")
-            .condition_expression("attribute_not_exists(leased_until) OR leased_until <= :now")
+            // Or this very request came before, and its answer was lost.
+            .condition_expression(
+                "attribute_not_exists(leased_until) OR leased_until <= :now OR lease_owner = :owner",
+            )
             .expression_attribute_values(":owner", text(owner))
             .expression_attribute_values(":until", milliseconds(now + LEASE))
             .expression_attribute_values(":now", milliseconds(now))
@@ -130,7 +135,8 @@ impl SyncStore {
     pub async fn end(&self, owner: &str, progress: &Progress, run: &Run) -> Result<bool, Error> {
         let end = self
             .update()
-            .update_expression("SET progress = :progress, last_run = :run REMOVE lease_owner, leased_until")
+            // The owner stays, so that the same request can be repeated.
+            .update_expression("SET progress = :progress, last_run = :run REMOVE leased_until")
             .expression_attribute_values(":progress", map("the progress of sync", progress)?)
             .expression_attribute_values(":run", map("a run", run)?);
         self.while_held(owner, end).await
