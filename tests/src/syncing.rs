@@ -1161,7 +1161,7 @@ async fn a_run_that_lost_its_lease_leaves_the_work_to_the_other() {
     assert_eq!(
         first.error(),
         (409, "sync_running".to_owned()),
-        "it learned so when it renewed"
+        "it learned so when it wanted to save"
     );
     let second = second.expect(200);
     assert_eq!(second["last_run"]["missing"], 0);

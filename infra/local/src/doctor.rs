@@ -492,6 +492,11 @@ impl Visit<'_> {
                 let says = "of the calls that ElevenLabs lists are not here: GET /api/sync tells which days";
                 Finding::bad(CHECK, format!("{missing} {says}"))
             }
+            (_, Some(until)) if is_long_ago(until) => {
+                let says =
+                    "since then nothing was compared whole: look at the function's logs and at its schedule";
+                Finding::bad(CHECK, format!("the last time was {until}, {says}"))
+            }
             (_, Some(until)) => Finding::good(CHECK, format!("nothing was missing at {until}")),
             (_, None) => Finding::unknown(CHECK, "no run has come to its end yet"),
         }];
@@ -539,6 +544,12 @@ impl Visit<'_> {
             )
         })
     }
+}
+
+/// Whether it is over six hours ago, as in the alarm.
+fn is_long_ago(until: &str) -> bool {
+    let until: Option<Timestamp> = until.parse().ok();
+    until.is_none_or(|until| Timestamp::now().duration_since(until) > SignedDuration::from_hours(6))
 }
 
 const IN_TIME: &str = "it answers in time";
