@@ -918,29 +918,36 @@ async fn killed_at_any_write_it_comes_to_the_same_end() {
         .count();
     assert!(writes > 10, "{writes}");
     let expected = end_state(&world).await;
-    for (killed_at, fault) in (0..writes).flat_map(|at| {
-        [
-            (at, local::dynamodb::Fault::CutBefore),
-            (at, local::dynamodb::Fault::CutAfter),
-        ]
-    }) {
-        let world = a_few(&provider).await;
-        let function = Arc::clone(world.stack.function("SyncFunction").unwrap());
-        let seen = AtomicUsize::new(0);
-        world.stack.dynamodb().inject(move |request| {
-            let is_it = is_write(&request.operation) && seen.fetch_add(1, Ordering::Relaxed) == killed_at;
-            is_it.then(|| {
-                function.kill_instances();
-                fault
-            })
-        });
-        world.sync_once().await;
-        world.stack.dynamodb().heal();
-        assert_eq!(
-            recover(&world).await,
-            expected,
-            "killed at write {killed_at}, {fault:?}"
-        );
+    let faults = [
+        local::dynamodb::Fault::CutBefore,
+        local::dynamodb::Fault::CutAfter,
+    ];
+    for killed_at in 0..writes {
+        // In the short form each write once, before or after it took effect, in turn.
+        let faults = if full_size() {
+            &faults[..]
+        } else {
+            &faults[killed_at % 2..][..1]
+        };
+        for fault in faults.iter().copied() {
+            let world = a_few(&provider).await;
+            let function = Arc::clone(world.stack.function("SyncFunction").unwrap());
+            let seen = AtomicUsize::new(0);
+            world.stack.dynamodb().inject(move |request| {
+                let is_it = is_write(&request.operation) && seen.fetch_add(1, Ordering::Relaxed) == killed_at;
+                is_it.then(|| {
+                    function.kill_instances();
+                    fault
+                })
+            });
+            world.sync_once().await;
+            world.stack.dynamodb().heal();
+            assert_eq!(
+                recover(&world).await,
+                expected,
+                "killed at write {killed_at}, {fault:?}"
+            );
+        }
     }
 }
 
