@@ -230,17 +230,18 @@ impl Work<'_> {
         let now = self.run.started_at;
         let recent = self.progress.begin(now, self.sync.window, self.sync.first_days);
         let until = recent.to;
-        let any_by_sync = self.walk_recent(recent).await?;
+        let (since, any_by_sync) = (recent.since, self.walk_recent(recent).await?);
+        if until < now {
+            // An earlier run left what it had begun with; there is more since then.
+            let rest = Pass::new(start_of_day(until), now);
+            self.progress.recent = Some(Pass { since, ..rest });
+        }
         self.look_at_the_webhook(any_by_sync).await?;
         while let Some(day) = self.progress.due(now) {
             self.walk_day(day).await?;
         }
-        if until < now {
-            // An earlier run left what it had begun with; there is more since then.
-            let since = self.progress.compared.map(|compared| compared.from);
-            let rest = Pass::new(start_of_day(until), now);
-            let since = since.unwrap_or(rest.since);
-            self.walk_recent(Pass { since, ..rest }).await?;
+        if let Some(rest) = self.progress.recent.take() {
+            self.walk_recent(rest).await?;
         }
         Ok(())
     }
