@@ -87,6 +87,18 @@ impl Zone {
         self.0.iana_name().unwrap_or("UTC")
     }
 
+    /// An instant by the clocks of this zone.
+    #[must_use]
+    pub fn local(&self, instant: Timestamp) -> Zoned {
+        instant.to_zoned(self.0.clone())
+    }
+
+    /// The first instant of a day; `None` beyond the calendar.
+    #[must_use]
+    pub fn start_of(&self, day: Date) -> Option<Timestamp> {
+        Some(day.to_zoned(self.0.clone()).ok()?.timestamp())
+    }
+
     /// The first instant of the day that is so many days before an instant's;
     /// `None` beyond the calendar.
     #[must_use]

@@ -99,6 +99,18 @@ impl Money {
         }
         Ok(Self { amount, currency })
     }
+
+    /// The decimal amount.
+    #[must_use]
+    pub fn amount(&self) -> &str {
+        &self.amount
+    }
+
+    /// The currency.
+    #[must_use]
+    pub fn currency(&self) -> &str {
+        &self.currency
+    }
 }
 
 #[cfg(test)]

@@ -17,13 +17,22 @@ use crate::conversion::Money;
 use crate::decision::{Assigned, AssignmentId, Change, Converted, Credit, HistoryEntry};
 use crate::error::Error;
 use crate::identity::Identity;
-use crate::store::calls::{Before, CallFilter, CallList, CallStore, Decided, Head, Member, Written};
+use crate::store::calls::{Before, CallFilter, CallList, CallStore, Decided, Head, Member, NO_CALL, Written};
 use crate::store::campaigns::CampaignStore;
-use crate::store::{Page, WRITE_ATTEMPTS, pause_before};
+use crate::store::{Page, WRITE_ATTEMPTS, cursor, pause_before};
 
 /// Calls that are decided about at the same time. All members of an assignment
 /// are written under one key, which takes 1,000 write units a second.
 const CONCURRENCY: usize = 8;
+/// Calls that one page of an assignment by filter, of an undo or of a
+/// re-attribution decides about.
+const MAX_MATCHES: usize = 500;
+const MAX_REASON_CHARACTERS: usize = 500;
+
+/// What is said of an assignment that is not there.
+pub const NO_ASSIGNMENT: Error = Error::NotFound {
+    message: "there is no such assignment, or it changed nothing: check the id",
+};
 
 /// Who decides, when and why.
 #[derive(Debug, Clone)]
@@ -36,6 +45,28 @@ pub struct Decision {
     pub reason: Option<String>,
     /// Only tells what would happen.
     pub dry_run: bool,
+}
+
+impl Decision {
+    /// By somebody, now.
+    ///
+    /// # Errors
+    /// Where the reason is too long, or not on one line.
+    pub fn new(by: &Identity, at: Timestamp, reason: Option<String>, dry_run: bool) -> Result<Self, Error> {
+        let fits = |reason: &String| {
+            reason.chars().count() <= MAX_REASON_CHARACTERS && !reason.chars().any(char::is_control)
+        };
+        if reason.as_ref().is_some_and(|reason| !fits(reason)) {
+            let must = format!("reason must be at most {MAX_REASON_CHARACTERS} characters, on one line");
+            return Err(Error::invalid("reason", must));
+        }
+        Ok(Self {
+            by: by.clone(),
+            at,
+            reason: reason.filter(|reason| !reason.trim().is_empty()),
+            dry_run,
+        })
+    }
 }
 
 /// Whom a call is to be credited to.
@@ -137,6 +168,25 @@ impl Decider {
         Self { calls, campaigns }
     }
 
+    /// The campaign that calls are to be credited to, as a request names it;
+    /// nobody where that is null.
+    ///
+    /// # Errors
+    /// Where nothing is named, or what is no campaign.
+    pub async fn target(&self, campaign_id: Option<Option<String>>) -> Result<Target, Error> {
+        let must = "campaign_id must be the id of a campaign, or null for none";
+        let invalid = || Error::invalid("campaign_id", must);
+        let Some(id) = campaign_id.ok_or_else(invalid)? else {
+            return Ok(Target::Campaign(None));
+        };
+        let id = CampaignId::try_from(id).map_err(|_| invalid())?;
+        if self.campaigns.exists(&id).await? {
+            Ok(Target::Campaign(Some(id)))
+        } else {
+            Err(Error::invalid("campaign_id", "there is no such campaign"))
+        }
+    }
+
     /// Credits one call; its head before and after.
     ///
     /// # Errors
@@ -169,30 +219,31 @@ impl Decider {
             .await
     }
 
-    /// Credits a page of a list.
+    /// Credits a page of a list, and gives the assignment: the cursor of the next
+    /// page goes on with it.
     ///
     /// # Errors
     /// As [`assign_all`](Self::assign_all), and when the cursor is not of this filter.
     pub async fn assign_matching(
         &self,
         list: &CallList,
-        limit: usize,
         cursor: Option<&str>,
         target: &Target,
-        assignment_id: &AssignmentId,
         decision: &Decision,
-    ) -> Result<Page<Outcome>, Error> {
-        let page = self.calls.list(list, limit, cursor).await?;
+    ) -> Result<(AssignmentId, Page<Outcome>), Error> {
+        let name = format!("assignment {target:?} {} {}", list.name(), decision.dry_run);
+        let (assignment_id, cursor) = resumed(&name, cursor, decision.at)?;
+        let page = self.calls.list(list, MAX_MATCHES, cursor.as_deref()).await?;
         let ids: Vec<CallId> = page.entries.into_iter().map(|record| record.call.id).collect();
         // The list may be a moment old: what does not match any more is left alone.
         let matches = |head: &Head| list.filter.matches(&head.record);
         let entries = self
-            .assign_those(&ids, target, assignment_id, decision, matches)
+            .assign_those(&ids, target, &assignment_id, decision, matches)
             .await?;
-        Ok(Page {
-            entries,
-            next_cursor: page.next_cursor,
-        })
+        let next_cursor = page
+            .next_cursor
+            .map(|next| suspended(&name, &assignment_id, &next));
+        Ok((assignment_id, Page { entries, next_cursor }))
     }
 
     async fn assign_those(
@@ -226,15 +277,12 @@ impl Decider {
     pub async fn undo(
         &self,
         assignment_id: &AssignmentId,
-        limit: usize,
         cursor: Option<&str>,
         decision: &Decision,
     ) -> Result<Page<Outcome>, Error> {
-        let page = self.calls.members(assignment_id, limit, cursor).await?;
+        let page = self.calls.members(assignment_id, MAX_MATCHES, cursor).await?;
         if page.entries.is_empty() && cursor.is_none() {
-            return Err(Error::NotFound {
-                message: "there is no such assignment, or it changed nothing: check the id",
-            });
+            return Err(NO_ASSIGNMENT);
         }
         let mut outcomes = Vec::with_capacity(page.entries.len());
         for chunk in page.entries.chunks(CONCURRENCY) {
@@ -273,7 +321,9 @@ impl Decider {
         self.decide(call_id, decision, step).await?.ok_or(NO_CALL)
     }
 
-    /// Asks the rules again about a page of the calls that began in a window.
+    /// Asks the rules again about a page of the calls that began in a window; what
+    /// that came to, by which assignment, and the cursor of the next page, which
+    /// goes on with it.
     ///
     /// # Errors
     /// When the cursor is not of this window, or the store fails; what was
@@ -281,17 +331,17 @@ impl Decider {
     pub async fn reattribute(
         &self,
         (from, to): (Timestamp, Timestamp),
-        limit: usize,
         cursor: Option<&str>,
-        assignment_id: &AssignmentId,
         decision: &Decision,
-    ) -> Result<(Reattributed, Option<String>), Error> {
+    ) -> Result<(AssignmentId, Reattributed, Option<String>), Error> {
+        let name = format!("reattribution {from} {to} {}", decision.dry_run);
+        let (assignment_id, cursor) = resumed(&name, cursor, decision.at)?;
         let list = CallList::latest_first(CallFilter {
             from: Some(from),
             to: Some(to),
             ..CallFilter::default()
         });
-        let page = self.calls.list(&list, limit, cursor).await?;
+        let page = self.calls.list(&list, MAX_MATCHES, cursor.as_deref()).await?;
         let mut sum = Reattributed {
             examined: page.entries.len(),
             ..Reattributed::default()
@@ -299,7 +349,7 @@ impl Decider {
         for chunk in page.entries.chunks(CONCURRENCY) {
             let asked = chunk
                 .iter()
-                .map(|record| self.ask_again(&record.call.id, assignment_id, decision));
+                .map(|record| self.ask_again(&record.call.id, &assignment_id, decision));
             for (record, asked) in chunk.iter().zip(join_all(asked).await) {
                 match asked {
                     Ok(Some((before, after))) => sum.add(&before, after),
@@ -311,7 +361,10 @@ impl Decider {
                 }
             }
         }
-        Ok((sum, page.next_cursor))
+        let next = page
+            .next_cursor
+            .map(|next| suspended(&name, &assignment_id, &next));
+        Ok((assignment_id, sum, next))
     }
 
     /// Asks the rules about one call as it is now; its head before and after.
@@ -378,9 +431,25 @@ impl Decider {
     }
 }
 
-const NO_CALL: Error = Error::NotFound {
-    message: "there is no such call: check the id",
-};
+/// What a cursor goes on with: the assignment that was begun, and the place in
+/// the list; without a cursor a new one, from the start.
+fn resumed(
+    list: &str,
+    cursor: Option<&str>,
+    now: Timestamp,
+) -> Result<(AssignmentId, Option<String>), Error> {
+    let Some(cursor) = cursor else {
+        return Ok((AssignmentId::new(now), None));
+    };
+    let position = cursor::decode(list, cursor)?;
+    let (id, next) = position.split_once('/').ok_or_else(cursor::invalid)?;
+    let id = AssignmentId::try_from(id.to_owned()).map_err(|_| cursor::invalid())?;
+    Ok((id, Some(next.to_owned())))
+}
+
+fn suspended(list: &str, id: &AssignmentId, next: &str) -> String {
+    cursor::encode(list, &format!("{id}/{next}"))
+}
 
 fn busy(call_id: &CallId) -> Error {
     Error::unavailable(

@@ -120,6 +120,14 @@ pub fn path_parameter(request: &Request, name: &str) -> Result<String, Error> {
         .ok_or_else(|| Error::unexpected(format!("the route has no parameter {name}")))
 }
 
+/// The id in the path. One that is none is the id of nothing: `missing`.
+///
+/// # Errors
+/// `missing`, or when the template names no such segment.
+pub fn path_id<T: TryFrom<String>>(request: &Request, missing: Error) -> Result<T, Error> {
+    T::try_from(path_parameter(request, "id")?).map_err(|_| missing)
+}
+
 /// The JSON body of a request to our own API; unknown fields are refused.
 ///
 /// # Errors
@@ -267,6 +275,36 @@ pub fn large_answer(
         .insert(header::VARY, HeaderValue::from_static("accept-encoding"));
     Ok((wrapped_bytes(answer.body()) <= ANSWER_LIMIT_BYTES).then_some(answer))
 }
+
+/// A kept body byte for byte; what is no text is not said to be JSON.
+///
+/// # Errors
+/// Where it does not pass the gateway in the form that this client takes.
+pub fn raw_answer(headers: &HeaderMap, body: Vec<u8>) -> Result<Response<Body>, Error> {
+    // Text loses a byte-order mark on its way through the frame around the function.
+    let content_type = match std::str::from_utf8(&body) {
+        Ok(text) if !text.starts_with('\u{feff}') => "application/json",
+        _ => "application/octet-stream",
+    };
+    large_answer(headers, content_type, body)?.ok_or_else(needs_compression)
+}
+
+/// The refusal of an answer that passes the gateway only compressed.
+#[must_use]
+pub fn needs_compression() -> Error {
+    Error::Invalid {
+        code: "compression_needed",
+        field: None,
+        message:
+            "this answer passes the gateway only compressed: send accept-encoding: gzip, or a smaller limit"
+                .to_owned(),
+    }
+}
+
+/// What is said of a body that can't be shown.
+pub const NO_BODY: Error = Error::NotFound {
+    message: "the body is not kept, or is still on its way",
+};
 
 /// The size of a body within Lambda's JSON answer: escaped, or as base64.
 fn wrapped_bytes(body: &Body) -> usize {

@@ -49,6 +49,16 @@ impl PhoneNumber {
         is_number || self.0.contains('@')
     }
 
+    /// As people read it: `+1 612-555-0187`; what is no international number, as it is.
+    #[must_use]
+    pub fn readable(&self) -> String {
+        let number = self.0.starts_with('+').then(|| phonenumber::parse(None, &self.0));
+        match number {
+            Some(Ok(number)) => number.format().mode(Mode::International).to_string(),
+            _ => self.0.clone(),
+        }
+    }
+
     /// The stored form.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -28,6 +28,12 @@ impl Query {
         )
     }
 
+    /// Parameters that came another way, as a form does.
+    #[must_use]
+    pub fn of_pairs(pairs: Vec<(String, String)>) -> Self {
+        Self(pairs)
+    }
+
     /// The parameters that `T` has fields for.
     ///
     /// # Errors

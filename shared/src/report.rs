@@ -115,6 +115,65 @@ impl Tally {
     }
 }
 
+/// Calls and conversions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Count {
+    /// Calls.
+    pub calls: u64,
+    /// Calls that reached their goal.
+    pub converted: u64,
+}
+
+impl Count {
+    fn add(&mut self, converted: bool) {
+        self.calls += 1;
+        self.converted += u64::from(converted);
+    }
+}
+
+/// What calls come to at a glance: without their customers, whose earlier calls
+/// cost a look each.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Overview {
+    /// All of them.
+    pub total: Count,
+    /// Day by day.
+    pub days: Vec<Count>,
+    /// By how they went.
+    pub outcomes: BTreeMap<&'static str, Count>,
+    /// By how long they took: the first length that is longer, of [`DURATIONS`].
+    pub durations: BTreeMap<usize, Count>,
+    /// How long they took together.
+    pub total_duration_seconds: u64,
+    /// By our number.
+    pub numbers: BTreeMap<PhoneNumber, Count>,
+}
+
+/// The lengths that parts calls in an [`Overview`], in seconds.
+pub const DURATIONS: [u32; 5] = [15, 60, 180, 600, u32::MAX];
+
+impl Overview {
+    fn add(&mut self, record: &CallRecord, day: usize, days: usize) {
+        let call = &record.call;
+        let converted = record.decisions.conversion(call).converted;
+        self.days.resize(days, Count::default());
+        self.total.add(converted);
+        if let Some(count) = self.days.get_mut(day) {
+            count.add(converted);
+        }
+        self.outcomes
+            .entry(call.outcome.as_str())
+            .or_default()
+            .add(converted);
+        let length = DURATIONS.partition_point(|length| *length <= call.duration_seconds);
+        self.durations.entry(length).or_default().add(converted);
+        self.total_duration_seconds += u64::from(call.duration_seconds);
+        if let Some(number) = &call.tracking_number {
+            self.numbers.entry(number.clone()).or_default().add(converted);
+        }
+    }
+}
+
 /// One group of a summary.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
@@ -206,6 +265,35 @@ impl Reporter {
         Ok(starts.iter().copied().zip(measures).collect())
     }
 
+    /// The starts of the days of a window, and what the calls in it that match a
+    /// filter come to, by the campaign that they are credited to; those of none by
+    /// their standing.
+    ///
+    /// # Errors
+    /// `window_too_large` where there are too many, or when the store fails.
+    pub async fn overviews(
+        &self,
+        filter: &CallFilter,
+        (from, to): (Timestamp, Timestamp),
+        zone: &Zone,
+    ) -> Result<(Vec<Timestamp>, BTreeMap<String, Overview>), Error> {
+        let days = Interval::Day.buckets(from, to, zone, MAX_BUCKETS);
+        let days = days.ok_or_else(|| window_too_large("from", MAX_CALLS))?;
+        let filter = CallFilter {
+            from: Some(from),
+            to: Some(to),
+            ..filter.clone()
+        };
+        let mut overviews: BTreeMap<String, Overview> = BTreeMap::new();
+        self.count(&filter, |record| {
+            let day = days.partition_point(|start| *start <= record.call.started_at);
+            let overview = overviews.entry(credited_to(&record)).or_default();
+            overview.add(&record, day.saturating_sub(1), days.len());
+        })
+        .await?;
+        Ok((days, overviews))
+    }
+
     /// The calls of a filter, each handed to `take`.
     async fn count(&self, filter: &CallFilter, take: impl FnMut(CallRecord) + Send) -> Result<(), Error> {
         if self.calls.for_each(filter, MAX_CALLS, take).await? {
@@ -248,14 +336,17 @@ impl Reporter {
     }
 }
 
+/// The campaign that a call is credited to, or its standing where that is none.
+fn credited_to(record: &CallRecord) -> String {
+    let credit = record.decisions.credit(&record.rule_result);
+    let campaign = credit.campaign_id.filter(|_| credit.status == Status::Attributed);
+    campaign.map_or_else(|| credit.status.as_str().to_owned(), String::from)
+}
+
 fn key(record: &CallRecord, group_by: GroupBy) -> Option<String> {
     let call = &record.call;
     match group_by {
-        GroupBy::Campaign => {
-            let credit = record.decisions.credit(&record.rule_result);
-            let campaign = credit.campaign_id.filter(|_| credit.status == Status::Attributed);
-            Some(campaign.map_or_else(|| credit.status.as_str().to_owned(), String::from))
-        }
+        GroupBy::Campaign => Some(credited_to(record)),
         GroupBy::Agent => call.agent_id.clone(),
         GroupBy::TrackingNumber => call.tracking_number.clone().map(String::from),
         GroupBy::Outcome => Some(call.outcome.as_str().to_owned()),

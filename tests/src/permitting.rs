@@ -87,16 +87,7 @@ async fn everything_once(world: &World, provider: &Provider) {
         let answer = world.post(&[("content-type", "application/json")], "{}").await;
         assert_eq!(answer.status, status);
     }
-    let genuine = phone_call("conv_2", "2026-12-01T10:00:00Z", "2026-12-01T10:05:00Z").to_string();
-    let signature = world.sign(genuine.as_bytes());
-    let headers = [
-        ("content-type", "application/json"),
-        (SIGNATURE_HEADER, &signature),
-    ];
-    let url = format!("{}{WEBHOOK_PATH}", world.stack.url());
-    let elsewhere = client_from([127, 0, 0, 2].into());
-    let refused = request(&elsewhere, Method::POST, &url, &headers, genuine).await;
-    assert_eq!(refused.status, 403, "genuine, but from another address");
+    deliver_from_elsewhere(world, "conv_2", "2026-12-01T10:00:00Z").await;
     let log = world.deliveries().await;
     assert_eq!(log.len(), 7, "{log:?}");
 
@@ -187,8 +178,145 @@ async fn everything_once(world: &World, provider: &Provider) {
     let mut browser = Browser::new(world);
     browser.sign_in(ANNA).await;
     assert_eq!(browser.is_in().await.as_deref(), Some(ANNA));
+    visit_everything_once(world, &mut browser).await;
     browser.submit("/sign-out").await;
     assert_eq!(browser.is_in().await, None);
+}
+
+/// A genuine delivery from an address that is not allowed: refused, and kept.
+async fn deliver_from_elsewhere(world: &World, id: &str, started_at: &str) {
+    let genuine = phone_call(id, started_at, started_at).to_string();
+    let signature = world.sign(genuine.as_bytes());
+    let headers = [
+        ("content-type", "application/json"),
+        (SIGNATURE_HEADER, &signature),
+    ];
+    let url = format!("{}{WEBHOOK_PATH}", world.stack.url());
+    let elsewhere = client_from([127, 0, 0, 2].into());
+    let refused = request(&elsewhere, Method::POST, &url, &headers, genuine).await;
+    assert_eq!(refused.status, 403, "genuine, but from another address");
+}
+
+/// All that a person does in the console with what is there by then.
+async fn visit_everything_once(world: &World, browser: &mut Browser<'_>) {
+    for page in [
+        "/calls",
+        "/calls?customer_number=%2B16125550187",
+        "/calls.csv",
+        "/calls/conv_1",
+        "/calls/conv_1/raw",
+        "/unattributed",
+        "/campaigns",
+        "/deliveries",
+        "/sync",
+    ] {
+        assert!(!browser.page(page).await.is_empty(), "{page}");
+    }
+    let made = browser
+        .submit_from(
+            "/campaigns",
+            "/campaigns",
+            &[("name", "Autumn"), ("code", "autumn")],
+        )
+        .await;
+    assert_eq!(made.status, 303);
+    let numbers = made.header("location").to_owned();
+    let campaign = numbers.trim_end_matches("/numbers").to_owned();
+    let id = campaign.trim_start_matches("/campaigns/").to_owned();
+    browser
+        .decide(&numbers, &campaign, &[("name", "Fall"), ("code", "fall")])
+        .await;
+    browser
+        .decide(&numbers, &campaign, &[("status", "archived")])
+        .await;
+    browser.decide(&numbers, &campaign, &[("status", "active")]).await;
+    let number = [("number", "+16125550177"), ("action", "assign")];
+    browser.decide(&numbers, &numbers, &number).await;
+    let agents = format!("{campaign}/agents");
+    let agent = [("agent_id", "agent_8"), ("action", "assign")];
+    browser.decide(&numbers, &agents, &agent).await;
+    let contacts = format!("{campaign}/contacts");
+    assert_eq!(
+        browser
+            .upload(&contacts, "contacts", "number\n+16125550166\n")
+            .await
+            .status,
+        200
+    );
+    let contact = [("number", "+16125550166")];
+    browser
+        .decide(&numbers, &format!("{contacts}/remove"), &contact)
+        .await;
+    for page in [
+        &campaign,
+        &format!("{campaign}/calls"),
+        &numbers,
+        &format!("{campaign}/settings"),
+    ] {
+        browser.page(page).await;
+    }
+    let call = "/calls/conv_1";
+    browser
+        .decide(call, "/calls/conv_1/conversion", &[("converted", "false")])
+        .await;
+    browser
+        .decide(call, "/calls/conv_1/attribution", &[("campaign_id", "none")])
+        .await;
+    let matching = [
+        ("campaign_id", id.as_str()),
+        ("all_matching", "yes"),
+        ("scope", "open"),
+    ];
+    assert_eq!(
+        browser
+            .submit_from("/unattributed", "/assignments/preview", &matching)
+            .await
+            .status,
+        200
+    );
+    let done = browser.decide("/unattributed", "/assignments", &matching).await;
+    let undo = done
+        .split_once("action=\"/assignments/")
+        .unwrap()
+        .1
+        .split_once('"')
+        .unwrap()
+        .0;
+    let undo = format!("/assignments/{undo}");
+    browser.decide("/unattributed", &undo, &[]).await;
+    let window = [("from", "2026-11-01"), ("through", "2026-11-02")];
+    browser.decide("/campaigns", "/reattributions", &window).await;
+    let log = browser.page("/deliveries?result=unparsed").await;
+    let delivery = log
+        .split_once("href=\"/deliveries/")
+        .unwrap()
+        .1
+        .split_once('"')
+        .unwrap()
+        .0;
+    let delivery = format!("/deliveries/{delivery}");
+    browser.page(&delivery).await;
+    browser.page(&format!("{delivery}/raw")).await;
+    deliver_from_elsewhere(world, "conv_3", "2026-09-01T10:00:00Z").await;
+    let log = browser.page("/deliveries?status=403").await;
+    let refused = log
+        .split_once("href=\"/deliveries/")
+        .unwrap()
+        .1
+        .split_once('"')
+        .unwrap()
+        .0;
+    let replay = format!("/deliveries/{refused}/replay");
+    assert_eq!(
+        browser
+            .submit_from("/deliveries", &replay, &[("action", "preview")])
+            .await
+            .status,
+        200
+    );
+    browser
+        .decide("/deliveries", &replay, &[("action", "apply")])
+        .await;
 }
 
 #[tokio::test]

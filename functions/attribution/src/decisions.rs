@@ -1,46 +1,36 @@
 //! What people decide about calls.
 
-use jiff::Timestamp;
 use lambda_http::http::{Response, StatusCode};
 use lambda_http::{Body, Request};
 use shared::api::calls::{CallView, all_campaigns_of};
 use shared::api::decisions::{
-    AssignCall, AssignCalls, ConvertCall, DecidedCall, MoneyRequest, Outcomes, ReattributeRequest,
-    ReattributedView, UndoRequest,
+    AssignCall, AssignCalls, ConvertCall, DecidedCall, Outcomes, ReattributeRequest, ReattributedView,
+    UndoRequest, read_call_ids,
 };
 use shared::api::window;
 use shared::call::CallId;
-use shared::campaign::CampaignId;
-use shared::conversion::Money;
-use shared::decide::{Decision, Outcome, OutcomeResult, Target};
+use shared::decide::{Decision, NO_ASSIGNMENT, Outcome, OutcomeResult, Target};
 use shared::decision::AssignmentId;
 use shared::error::Error;
-use shared::http::{Context, json_answer, path_parameter, read_json};
+use shared::http::{Context, json_answer, path_id, read_json};
 use shared::query::Query;
-use shared::store::calls::{CallList, Head};
-use shared::store::cursor;
+use shared::store::calls::{CallList, Head, NO_CALL};
 
 use crate::handler::State;
-
-/// Calls that one request names.
-const MAX_CALL_IDS: usize = 100;
-/// Calls that one request finds by a filter or a window.
-const MAX_MATCHES: usize = 500;
-const MAX_REASON_CHARACTERS: usize = 500;
 
 impl State {
     pub async fn assign_call(&self, request: &Request, context: &Context) -> Result<Response<Body>, Error> {
         Query::of(request).finish()?;
-        let call_id = call_id(request)?;
+        let call_id: CallId = path_id(request, NO_CALL)?;
         let AssignCall { campaign_id, reason } = read_json(request)?;
-        let target = Target::Campaign(self.campaign(campaign_id).await?);
+        let target = self.decider.target(campaign_id).await?;
         self.assign_one(&call_id, &target, decision(context, reason, false)?)
             .await
     }
 
     pub async fn release_call(&self, request: &Request, context: &Context) -> Result<Response<Body>, Error> {
         Query::of(request).finish()?;
-        let call_id = call_id(request)?;
+        let call_id: CallId = path_id(request, NO_CALL)?;
         self.assign_one(&call_id, &Target::Automatic, decision(context, None, false)?)
             .await
     }
@@ -60,24 +50,10 @@ impl State {
 
     pub async fn convert_call(&self, request: &Request, context: &Context) -> Result<Response<Body>, Error> {
         Query::of(request).finish()?;
-        let call_id = call_id(request)?;
-        let ConvertCall {
-            converted,
-            value,
-            reason,
-        } = read_json(request)?;
-        if value.is_some() && !converted {
-            return Err(Error::invalid(
-                "value",
-                "value must be null where converted is false",
-            ));
-        }
-        let value = value.map(|MoneyRequest { amount, currency }| Money::new(amount, currency));
-        let value = value.transpose().map_err(|(field, must)| {
-            Error::invalid(format!("value.{field}"), format!("{field} must be {must}"))
-        })?;
-        let decision = decision(context, reason, false)?;
-        let converted = Some((converted, value));
+        let call_id: CallId = path_id(request, NO_CALL)?;
+        let mut wanted: ConvertCall = read_json(request)?;
+        let decision = decision(context, wanted.reason.take(), false)?;
+        let converted = Some(wanted.into_converted()?);
         let (_, after) = self.decider.convert(&call_id, converted, &decision).await?;
         self.call_answer(&after, None).await
     }
@@ -89,7 +65,8 @@ impl State {
     ) -> Result<Response<Body>, Error> {
         Query::of(request).finish()?;
         let decision = decision(context, None, false)?;
-        let (_, after) = self.decider.convert(&call_id(request)?, None, &decision).await?;
+        let call_id: CallId = path_id(request, NO_CALL)?;
+        let (_, after) = self.decider.convert(&call_id, None, &decision).await?;
         self.call_answer(&after, None).await
     }
 
@@ -110,7 +87,7 @@ impl State {
         match (call_ids, filter, cursor) {
             (Some(ids), None, None) => {
                 let ids = read_call_ids(ids)?;
-                let target = Target::Campaign(self.campaign(campaign_id).await?);
+                let target = self.decider.target(campaign_id).await?;
                 let is_begun = begun.is_some();
                 let id = begun.unwrap_or_else(|| AssignmentId::new(decision.at));
                 let outcomes = self.decider.assign_all(&ids, &target, &id, &decision).await?;
@@ -126,17 +103,14 @@ impl State {
                 "assignment_id goes with call_ids only: a filter goes on by its cursor",
             )),
             (None, Some(filter), cursor) => {
-                let target = Target::Campaign(self.campaign(campaign_id).await?);
+                let target = self.decider.target(campaign_id).await?;
                 let filter = filter.into_filter(self.country);
                 let calls = CallList::latest_first(filter.map_err(|error| error.within("filter"))?);
-                let list = format!("assignment {target:?} {} {dry_run}", calls.name());
-                let (id, cursor) = resumed(&list, cursor.as_deref(), decision.at)?;
-                let page = self
+                let (id, page) = self
                     .decider
-                    .assign_matching(&calls, MAX_MATCHES, cursor.as_deref(), &target, &id, &decision)
+                    .assign_matching(&calls, cursor.as_deref(), &target, &decision)
                     .await?;
-                let next = page.next_cursor.map(|next| suspended(&list, &id, &next));
-                outcomes_answer((!dry_run).then_some(&id), &page.entries, next)
+                outcomes_answer((!dry_run).then_some(&id), &page.entries, page.next_cursor)
             }
             (Some(_), None, Some(_)) => Err(Error::invalid("cursor", "cursor goes with filter only")),
             (None, None, _) | (Some(_), Some(_), _) => Err(Error::invalid(
@@ -148,9 +122,7 @@ impl State {
 
     pub async fn undo(&self, request: &Request, context: &Context) -> Result<Response<Body>, Error> {
         Query::of(request).finish()?;
-        let id = AssignmentId::try_from(path_parameter(request, "id")?).map_err(|_| Error::NotFound {
-            message: "there is no such assignment: check the id",
-        })?;
+        let id: AssignmentId = path_id(request, NO_ASSIGNMENT)?;
         let UndoRequest {
             dry_run,
             reason,
@@ -161,10 +133,7 @@ impl State {
             read_json(request)?
         };
         let decision = decision(context, reason, dry_run)?;
-        let page = self
-            .decider
-            .undo(&id, MAX_MATCHES, cursor.as_deref(), &decision)
-            .await?;
+        let page = self.decider.undo(&id, cursor.as_deref(), &decision).await?;
         outcomes_answer(Some(&id), &page.entries, page.next_cursor)
     }
 
@@ -180,11 +149,9 @@ impl State {
         } = read_json(request)?;
         let (from, to) = window(from, to, &tz.unwrap_or_default())?;
         let decision = decision(context, reason, dry_run)?;
-        let list = format!("reattribution {from} {to} {dry_run}");
-        let (id, cursor) = resumed(&list, cursor.as_deref(), decision.at)?;
-        let (sum, next) = self
+        let (id, sum, next_cursor) = self
             .decider
-            .reattribute((from, to), MAX_MATCHES, cursor.as_deref(), &id, &decision)
+            .reattribute((from, to), cursor.as_deref(), &decision)
             .await?;
         let answer = ReattributedView {
             reattribution_id: (!dry_run).then_some(&id),
@@ -192,24 +159,9 @@ impl State {
             moved: &sum.moved,
             manual_skipped: sum.manual_skipped,
             failed: &sum.failed,
-            next_cursor: next.map(|next| suspended(&list, &id, &next)),
+            next_cursor,
         };
         json_answer(StatusCode::OK, &answer)
-    }
-
-    /// The campaign that calls are to be credited to; nobody where it is null.
-    async fn campaign(&self, campaign_id: Option<Option<String>>) -> Result<Option<CampaignId>, Error> {
-        let must = "campaign_id must be the id of a campaign, or null for none";
-        let invalid = || Error::invalid("campaign_id", must);
-        let Some(id) = campaign_id.ok_or_else(invalid)? else {
-            return Ok(None);
-        };
-        let id = CampaignId::try_from(id).map_err(|_| invalid())?;
-        if self.campaigns.exists(&id).await? {
-            Ok(Some(id))
-        } else {
-            Err(Error::invalid("campaign_id", "there is no such campaign"))
-        }
     }
 
     async fn call_answer(
@@ -227,58 +179,7 @@ impl State {
 }
 
 fn decision(context: &Context, reason: Option<String>, dry_run: bool) -> Result<Decision, Error> {
-    let fits = |reason: &String| {
-        reason.chars().count() <= MAX_REASON_CHARACTERS && !reason.chars().any(char::is_control)
-    };
-    if reason.as_ref().is_some_and(|reason| !fits(reason)) {
-        let must = format!("reason must be at most {MAX_REASON_CHARACTERS} characters, on one line");
-        return Err(Error::invalid("reason", must));
-    }
-    Ok(Decision {
-        by: context.caller()?.clone(),
-        at: context.received_at,
-        reason: reason.filter(|reason| !reason.trim().is_empty()),
-        dry_run,
-    })
-}
-
-/// An id that is none is the id of nothing.
-fn call_id(request: &Request) -> Result<CallId, Error> {
-    CallId::try_from(path_parameter(request, "id")?).map_err(|_| Error::NotFound {
-        message: "there is no such call: check the id",
-    })
-}
-
-fn read_call_ids(ids: Vec<String>) -> Result<Vec<CallId>, Error> {
-    if !(1..=MAX_CALL_IDS).contains(&ids.len()) {
-        let must = format!("call_ids must be 1 to {MAX_CALL_IDS} ids");
-        return Err(Error::invalid("call_ids", must));
-    }
-    let ids = ids.into_iter().enumerate().map(|(index, id)| {
-        CallId::try_from(id)
-            .map_err(|must| Error::invalid(format!("call_ids[{index}]"), format!("this is no id: {must}")))
-    });
-    ids.collect()
-}
-
-/// What a cursor goes on with: the assignment that was begun, and the place in
-/// the list; without a cursor a new one, from the start.
-fn resumed(
-    list: &str,
-    cursor: Option<&str>,
-    now: Timestamp,
-) -> Result<(AssignmentId, Option<String>), Error> {
-    let Some(cursor) = cursor else {
-        return Ok((AssignmentId::new(now), None));
-    };
-    let position = cursor::decode(list, cursor)?;
-    let (id, next) = position.split_once('/').ok_or_else(cursor::invalid)?;
-    let id = AssignmentId::try_from(id.to_owned()).map_err(|_| cursor::invalid())?;
-    Ok((id, Some(next.to_owned())))
-}
-
-fn suspended(list: &str, id: &AssignmentId, next: &str) -> String {
-    cursor::encode(list, &format!("{id}/{next}"))
+    Decision::new(context.caller()?, context.received_at, reason, dry_run)
 }
 
 fn outcomes_answer(

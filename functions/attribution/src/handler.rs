@@ -9,6 +9,7 @@ use shared::error::Error;
 use shared::http::Context;
 use shared::ingest::Ingest;
 use shared::phone_number::Country;
+use shared::replay::Replayer;
 use shared::runtime::{aws, default_country, setting};
 use shared::store::calls::CallStore;
 use shared::store::campaigns::CampaignStore;
@@ -16,11 +17,10 @@ use shared::store::deliveries::DeliveryStore;
 
 /// All that outlives a request.
 pub struct State {
-    pub calls: CallStore,
     pub campaigns: CampaignStore,
     pub decider: Decider,
     pub deliveries: DeliveryStore,
-    pub ingest: Ingest,
+    pub replayer: Replayer,
     pub country: Option<Country>,
 }
 
@@ -29,13 +29,15 @@ impl State {
         let dynamodb = aws_sdk_dynamodb::Client::new(&aws().await);
         let campaigns = CampaignStore::new(dynamodb.clone(), setting("CAMPAIGNS_TABLE")?);
         let calls = CallStore::new(dynamodb.clone(), setting("CALLS_TABLE")?);
+        let deliveries = DeliveryStore::new(dynamodb, setting("DELIVERIES_TABLE")?);
+        let country = default_country();
+        let ingest = Ingest::new(calls.clone(), campaigns.clone());
         Ok(Self {
-            decider: Decider::new(calls.clone(), campaigns.clone()),
-            ingest: Ingest::new(calls.clone(), campaigns.clone()),
-            calls,
+            replayer: Replayer::new(calls.clone(), deliveries.clone(), ingest, country),
+            decider: Decider::new(calls, campaigns.clone()),
             campaigns,
-            deliveries: DeliveryStore::new(dynamodb, setting("DELIVERIES_TABLE")?),
-            country: default_country(),
+            deliveries,
+            country,
         })
     }
 }

@@ -5,11 +5,12 @@ use lambda_http::http::{Response, StatusCode};
 use lambda_http::{Body, Request};
 use shared::api::deliveries::{DeliveryFilterRequest, DeliveryPage, DeliveryView};
 use shared::error::Error;
-use shared::http::{json_answer, path_parameter};
+use shared::http::{NO_BODY, json_answer, path_id, raw_answer};
 use shared::query::{Paging, Query};
-use shared::store::deliveries::{DeliveryId, KeptBody};
+use shared::replay::kept_body;
+use shared::store::deliveries::NO_DELIVERY;
 
-use crate::handler::{NO_BODY, State, raw_answer};
+use crate::handler::State;
 
 impl State {
     pub async fn list_deliveries(&self, request: &Request, now: Timestamp) -> Result<Response<Body>, Error> {
@@ -30,7 +31,7 @@ impl State {
 
     pub async fn read_delivery(&self, request: &Request, now: Timestamp) -> Result<Response<Body>, Error> {
         Query::of(request).finish()?;
-        let delivery = self.deliveries.get(&delivery_id(request)?, now).await?;
+        let delivery = self.deliveries.get(&path_id(request, NO_DELIVERY)?, now).await?;
         json_answer(StatusCode::OK, &DeliveryView::new(&delivery))
     }
 
@@ -40,19 +41,8 @@ impl State {
         now: Timestamp,
     ) -> Result<Response<Body>, Error> {
         Query::of(request).finish()?;
-        let delivery = self.deliveries.get(&delivery_id(request)?, now).await?;
-        let body = match (delivery.kept_body, &delivery.conversation_id) {
-            (KeptBody::InLog, _) => Some(self.deliveries.body(&delivery).await?),
-            (KeptBody::WithCall, Some(id)) => self.calls.body(id, &delivery.body_sha256).await?,
-            (KeptBody::WithCall, None) | (KeptBody::No, _) => None,
-        };
+        let delivery = self.deliveries.get(&path_id(request, NO_DELIVERY)?, now).await?;
+        let body = kept_body(&self.calls, &self.deliveries, &delivery).await?;
         raw_answer(request.headers(), body.ok_or(NO_BODY)?)
     }
-}
-
-/// An id that is none is the id of nothing.
-fn delivery_id(request: &Request) -> Result<DeliveryId, Error> {
-    DeliveryId::try_from(path_parameter(request, "id")?).map_err(|_| Error::NotFound {
-        message: "there is no such delivery: check the id",
-    })
 }

@@ -2,30 +2,26 @@
 
 use std::sync::Arc;
 
-use lambda_http::http::{HeaderMap, Response, StatusCode};
+use lambda_http::http::{Response, StatusCode};
 use lambda_http::{Body, Request};
 use shared::api::calls::{
     CallFilterRequest, CallPage, CallView, CampaignNames, DetailedCall, SortRequest, TranscriptPage,
     all_campaigns_of, campaigns_of,
 };
 use shared::api::document;
-use shared::call::CallId;
 use shared::details::Details;
 use shared::error::Error;
-use shared::http::{Context, json_answer, large_answer, large_json_answer, path_parameter};
+use shared::http::{
+    Context, NO_BODY, json_answer, large_json_answer, needs_compression, path_id, raw_answer,
+};
 use shared::phone_number::Country;
 use shared::query::{Paging, Query};
 use shared::report::Reporter;
 use shared::runtime::{aws, default_country, setting};
-use shared::store::calls::{CallList, CallRecord, CallStore, Head};
+use shared::store::calls::{CallList, CallRecord, CallStore, Head, NO_CALL};
 use shared::store::campaigns::CampaignStore;
 use shared::store::cursor;
 use shared::store::deliveries::DeliveryStore;
-
-/// What is said of a body that can't be shown.
-pub const NO_BODY: Error = Error::NotFound {
-    message: "the body is not kept, or is still on its way",
-};
 
 /// All that outlives a request.
 pub struct State {
@@ -163,30 +159,7 @@ impl State {
     }
 
     async fn head(&self, request: &Request) -> Result<Head, Error> {
-        let missing = || Error::NotFound {
-            message: "there is no such call: check the id",
-        };
-        let id = CallId::try_from(path_parameter(request, "id")?).map_err(|_| missing())?;
-        self.calls.head(&id).await?.ok_or_else(missing)
-    }
-}
-
-/// A body byte for byte; what is no text is not said to be JSON.
-pub fn raw_answer(headers: &HeaderMap, body: Vec<u8>) -> Result<Response<Body>, Error> {
-    // Text loses a byte-order mark on its way through the frame around the function.
-    let content_type = match std::str::from_utf8(&body) {
-        Ok(text) if !text.starts_with('\u{feff}') => "application/json",
-        _ => "application/octet-stream",
-    };
-    large_answer(headers, content_type, body)?.ok_or_else(needs_compression)
-}
-
-pub fn needs_compression() -> Error {
-    Error::Invalid {
-        code: "compression_needed",
-        field: None,
-        message:
-            "this answer passes the gateway only compressed: send accept-encoding: gzip, or a smaller limit"
-                .to_owned(),
+        let id = path_id(request, NO_CALL)?;
+        self.calls.head(&id).await?.ok_or(NO_CALL)
     }
 }

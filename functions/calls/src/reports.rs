@@ -7,11 +7,11 @@ use shared::api::calls::CallFilterRequest;
 use shared::api::reports::{ReportScope, Summary, SummaryRequest, Timeseries, TimeseriesRequest};
 use shared::campaign::CampaignId;
 use shared::error::Error;
-use shared::http::large_json_answer;
+use shared::http::{large_json_answer, needs_compression};
 use shared::query::Query;
 use shared::report::GroupBy;
 
-use crate::handler::{State, needs_compression};
+use crate::handler::State;
 
 impl State {
     pub async fn summary(&self, request: &Request, now: Timestamp) -> Result<Response<Body>, Error> {

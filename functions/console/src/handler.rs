@@ -5,23 +5,41 @@ use std::sync::Arc;
 use lambda_http::http::{HeaderValue, Method, Response, StatusCode, header};
 use lambda_http::{Body, Request};
 use serde::Deserialize;
+use shared::decide::Decider;
 use shared::error::Error;
 use shared::http::{Context, path_parameter};
+use shared::ingest::Ingest;
+use shared::phone_number::Country;
 use shared::query::Query;
-use shared::runtime::{aws, log_failure};
+use shared::replay::Replayer;
+use shared::report::Reporter;
+use shared::runtime::{aws, default_country, log_failure, setting};
+use shared::store::calls::CallStore;
+use shared::store::campaigns::CampaignStore;
+use shared::store::deliveries::DeliveryStore;
+use shared::store::sync::SyncStore;
 use url::form_urlencoded;
 
-use crate::origin::{MAX_PATH_BYTES, Origin};
+use crate::access::origin::{MAX_PATH_BYTES, Origin};
+use crate::access::provider::Provider;
+use crate::access::seal::forget_cookie;
+use crate::access::session::{Session, Sessions};
+use crate::access::sign_in::{self, PendingSignIn};
 use crate::pages;
-use crate::provider::Provider;
-use crate::seal::forget_cookie;
-use crate::session::{Session, Sessions};
-use crate::sign_in::{self, PendingSignIn};
+use crate::visit::{Notice, Visit};
 
 /// All that outlives a request.
 pub struct State {
     provider: Provider,
     sessions: Sessions,
+    pub calls: CallStore,
+    pub campaigns: CampaignStore,
+    pub deliveries: DeliveryStore,
+    pub sync: SyncStore,
+    pub decider: Decider,
+    pub replayer: Replayer,
+    pub reporter: Reporter,
+    pub country: Option<Country>,
 }
 
 #[derive(Deserialize)]
@@ -40,9 +58,23 @@ struct CallbackRequest {
 impl State {
     pub async fn from_environment() -> Result<Self, lambda_http::Error> {
         let aws = aws().await;
+        let dynamodb = aws_sdk_dynamodb::Client::new(&aws);
+        let calls = CallStore::new(dynamodb.clone(), setting("CALLS_TABLE")?);
+        let campaigns = CampaignStore::new(dynamodb.clone(), setting("CAMPAIGNS_TABLE")?);
+        let deliveries = DeliveryStore::new(dynamodb.clone(), setting("DELIVERIES_TABLE")?);
+        let country = default_country();
+        let ingest = Ingest::new(calls.clone(), campaigns.clone());
         Ok(Self {
             provider: Provider::from_environment(&aws)?,
             sessions: Sessions::from_environment(&aws)?,
+            sync: SyncStore::new(dynamodb, setting("SYNC_TABLE")?),
+            decider: Decider::new(calls.clone(), campaigns.clone()),
+            replayer: Replayer::new(calls.clone(), deliveries.clone(), ingest, country),
+            reporter: Reporter::new(calls.clone()),
+            calls,
+            campaigns,
+            deliveries,
+            country,
         })
     }
 }
@@ -74,10 +106,70 @@ impl State {
         let Some(session) = self.session(request, context).await? else {
             return turned_away(request);
         };
+        let seal = self.sessions.seal(context.received_at).await?;
+        let visit = Visit::new(request, context, origin, session, &seal);
+        let answer = if request.method().is_safe() || visit.may_change() {
+            self.page(request, context, &visit).await
+        } else {
+            Err(Error::Forbidden {
+                code: "read_only",
+                message: "you may look at everything here, but change nothing: ask an administrator",
+            })
+        };
+        match answer {
+            Err(error) if takes_html(request) => {
+                log_failure(&error, &context.route, &context.request_id);
+                pages::error_on_visit(&error, &context.request_id, &visit)
+            }
+            answer => answer,
+        }
+    }
+
+    /// The pages, behind the guard.
+    async fn page(
+        &self,
+        request: &Request,
+        context: &Context,
+        visit: &Visit,
+    ) -> Result<Response<Body>, Error> {
         match context.route.as_str() {
-            "GET /" => pages::home(&session),
+            "GET /" => see_other("/calls", []),
+            "GET /calls" => self.all_calls(visit).await,
+            "GET /calls.csv" => self.calls_as_csv(visit).await,
+            "GET /calls/{id}" => self.call(request, visit).await,
+            "GET /calls/{id}/raw" => self.raw_call(request, visit).await,
+            "POST /calls/{id}/conversion" => self.convert_call(request, visit).await,
+            "POST /calls/{id}/attribution" => self.assign_call(request, visit).await,
+            "GET /unattributed" => self.unattributed_calls(visit).await,
+            "POST /assignments/preview" => self.preview_assignment(request, visit).await,
+            "POST /assignments" => self.assign_calls(request, visit).await,
+            "POST /assignments/{id}/undo" => self.undo_assignment(request, visit).await,
+            "POST /reattributions/preview" => self.preview_reattribution(request, visit).await,
+            "POST /reattributions" => self.reattribute_calls(request, visit).await,
+            "GET /campaigns" => self.list_campaigns(visit).await,
+            "POST /campaigns" => self.create_campaign(request, visit).await,
+            "GET /campaigns/{id}" => self.campaign_overview(request, visit).await,
+            "POST /campaigns/{id}" => self.change_campaign(request, visit).await,
+            "GET /campaigns/{id}/calls" => self.calls_of_campaign(request, visit).await,
+            "GET /campaigns/{id}/numbers" => self.campaign_numbers(request, visit).await,
+            "POST /campaigns/{id}/numbers" => self.assign_number(request, visit).await,
+            "POST /campaigns/{id}/agents" => self.assign_agent(request, visit).await,
+            "POST /campaigns/{id}/contacts" => self.upload_contacts(request, visit).await,
+            "POST /campaigns/{id}/contacts/remove" => self.remove_contacts(request, visit).await,
+            "GET /campaigns/{id}/settings" => self.campaign_settings(request, visit).await,
+            "GET /deliveries" => self.list_deliveries(visit).await,
+            "GET /deliveries/{id}" => self.delivery(request, visit).await,
+            "GET /deliveries/{id}/raw" => self.raw_delivery(request, visit).await,
+            "POST /deliveries/{id}/replay" => self.replay_delivery(request, context, visit).await,
+            "GET /sync" => self.sync_page(visit).await,
             route => Err(Error::unexpected(format!("this function does not serve {route}"))),
         }
+    }
+
+    /// Back to a page, which says what was done.
+    pub async fn done(&self, visit: &Visit, target: &str, notice: Notice) -> Result<Response<Body>, Error> {
+        let seal = self.sessions.seal(visit.now).await?;
+        see_other(target, [seal.set_cookie(&notice, visit.now)?])
     }
 
     async fn session(&self, request: &Request, context: &Context) -> Result<Option<Session>, Error> {

@@ -1,13 +1,13 @@
 //! The pages for people.
 
+mod access;
+mod address;
+mod chart;
+mod form;
 mod handler;
-mod id_token;
-mod origin;
 mod pages;
-mod provider;
-mod seal;
-mod session;
-mod sign_in;
+mod show;
+mod visit;
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_http::Error> {

@@ -37,7 +37,9 @@ pub const READ: &str = "ringmark/read";
 /// The scope that changes things.
 pub const WRITE: &str = "ringmark/write";
 /// The people who can sign in, with one click.
-pub const PEOPLE: [&str; 2] = ["anna@example.com", "ben@example.com"];
+pub const PEOPLE: [&str; 3] = ["anna@example.com", "ben@example.com", VIEWER];
+/// The one of them who may look and change nothing.
+pub const VIEWER: &str = "vera@example.com";
 
 /// Of scripts; also the audience of the API.
 pub(crate) const SCRIPT: Client = Client {
@@ -146,6 +148,9 @@ impl Issuer {
         claims["email_verified"] = json!(true);
         if let Some(nonce) = nonce {
             claims["nonce"] = json!(nonce);
+        }
+        if person == VIEWER {
+            claims["cognito:groups"] = json!(["ringmark-viewers"]);
         }
         claims
     }

@@ -5,11 +5,16 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::campaign::{Asset, CampaignId, CampaignStatus, Contact};
+use crate::campaign::{Asset, Campaign, CampaignId, CampaignStatus, Contact, Wanted};
+use crate::error::Error;
 use crate::http::{Instant, given};
 use crate::identity::Identity;
-use crate::phone_number::PhoneNumber;
-use crate::store::campaigns::CampaignRecord;
+use crate::phone_number::{Country, PhoneNumber};
+use crate::store::campaigns::{CampaignChange, CampaignRecord};
+
+const MAX_NAME_CHARACTERS: usize = 200;
+const MAX_CODE_BYTES: usize = 128;
+const MAX_AGENT_ID_BYTES: usize = 128;
 
 // ----------------------------------------------------------------- requests
 
@@ -25,6 +30,25 @@ pub struct NewCampaign {
     #[serde(default)]
     #[schemars(length(min = 1, max = 128))]
     pub code: Option<String>,
+}
+
+impl NewCampaign {
+    /// The campaign, made now.
+    ///
+    /// # Errors
+    /// Names the field that can't be what it should.
+    pub fn into_campaign(self, by: &Identity, now: Timestamp) -> Result<Campaign, Error> {
+        Ok(Campaign {
+            id: CampaignId::new(now),
+            name: read_name(self.name.as_deref().unwrap_or_default())?,
+            code: self.code.as_deref().map(read_code).transpose()?,
+            status: CampaignStatus::Active,
+            created_at: now,
+            created_by: by.clone(),
+            updated_at: now,
+            updated_by: by.clone(),
+        })
+    }
 }
 
 /// What is to change; what is not given stays.
@@ -45,6 +69,63 @@ pub struct ChangedCampaign {
     pub status: Option<CampaignStatus>,
 }
 
+impl ChangedCampaign {
+    /// The change.
+    ///
+    /// # Errors
+    /// Names the field that can't be what it should.
+    pub fn into_change(self) -> Result<CampaignChange, Error> {
+        let code = |code: Option<String>| code.as_deref().map(read_code).transpose();
+        Ok(CampaignChange {
+            name: self.name.as_deref().map(read_name).transpose()?,
+            code: self.code.map(code).transpose()?,
+            status: self.status,
+        })
+    }
+}
+
+fn read_name(text: &str) -> Result<String, Error> {
+    let name = text.trim();
+    let fits = (1..=MAX_NAME_CHARACTERS).contains(&name.chars().count());
+    if !fits || name.chars().any(char::is_control) {
+        let must = format!("name must be 1 to {MAX_NAME_CHARACTERS} characters, on one line");
+        return Err(Error::invalid("name", must));
+    }
+    Ok(name.to_owned())
+}
+
+fn read_code(text: &str) -> Result<String, Error> {
+    // What a dynamic variable can say: see CampaignVariables.
+    let fits = (1..=MAX_CODE_BYTES).contains(&text.len());
+    if !fits || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        let must = format!("code must be 1 to {MAX_CODE_BYTES} bytes without blanks, or null");
+        return Err(Error::invalid("code", must));
+    }
+    Ok(text.to_owned())
+}
+
+/// A number that a request names.
+///
+/// # Errors
+/// Where it can't be any.
+pub fn read_number(text: &str, country: Option<Country>) -> Result<PhoneNumber, Error> {
+    let must = "number must be a phone number, or 1 to 256 bytes of other text on one line";
+    PhoneNumber::parse(text, country).ok_or_else(|| Error::invalid("number", must))
+}
+
+/// An agent that a request names.
+///
+/// # Errors
+/// Where it can't be any.
+pub fn read_agent(agent_id: String) -> Result<Asset, Error> {
+    let fits = (1..=MAX_AGENT_ID_BYTES).contains(&agent_id.len());
+    if !fits || agent_id.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        let must = format!("agent_id must be 1 to {MAX_AGENT_ID_BYTES} bytes without blanks");
+        return Err(Error::invalid("agent_id", must));
+    }
+    Ok(Asset::Agent(agent_id))
+}
+
 /// A number or an agent that is to belong to a campaign.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -58,6 +139,20 @@ pub struct AssignmentRequest {
     /// Whether it ends where another campaign has it at that time.
     #[serde(default, rename = "move")]
     pub take_over: bool,
+}
+
+impl AssignmentRequest {
+    /// What is asked for.
+    #[must_use]
+    pub fn into_wanted(self, campaign_id: CampaignId, by: &Identity) -> Wanted {
+        Wanted {
+            campaign_id,
+            from: self.from.map(|Instant(from)| from),
+            to: self.to.map(|Instant(to)| to),
+            take_over: self.take_over,
+            by: by.clone(),
+        }
+    }
 }
 
 /// The entry to remove, of a number or an agent that a campaign had.

@@ -6,9 +6,14 @@ use serde::{Deserialize, Serialize};
 use super::calls::{CallFilterRequest, CallView};
 use crate::calendar::{Moment, Zone};
 use crate::call::CallId;
+use crate::conversion::Money;
 use crate::decide::{Moved, Outcome, OutcomeResult};
 use crate::decision::AssignmentId;
+use crate::error::Error;
 use crate::http::given;
+
+/// Calls that one request names.
+const MAX_CALL_IDS: usize = 100;
 
 // ----------------------------------------------------------------- requests
 
@@ -39,6 +44,40 @@ pub struct ConvertCall {
     #[serde(default)]
     #[schemars(length(max = 500))]
     pub reason: Option<String>,
+}
+
+impl ConvertCall {
+    /// Whether it reached its goal, and what that is worth.
+    ///
+    /// # Errors
+    /// Names the field that can't be what it should.
+    pub fn into_converted(self) -> Result<(bool, Option<Money>), Error> {
+        if self.value.is_some() && !self.converted {
+            let must = "value must be null where converted is false";
+            return Err(Error::invalid("value", must));
+        }
+        let money = |MoneyRequest { amount, currency }| Money::new(amount, currency);
+        let value = self.value.map(money).transpose();
+        let invalid =
+            |(field, must)| Error::invalid(format!("value.{field}"), format!("{field} must be {must}"));
+        Ok((self.converted, value.map_err(invalid)?))
+    }
+}
+
+/// The calls that a request names.
+///
+/// # Errors
+/// Where they are none or too many, or one is no id.
+pub fn read_call_ids(ids: Vec<String>) -> Result<Vec<CallId>, Error> {
+    if !(1..=MAX_CALL_IDS).contains(&ids.len()) {
+        let must = format!("call_ids must be 1 to {MAX_CALL_IDS} ids");
+        return Err(Error::invalid("call_ids", must));
+    }
+    let ids = ids.into_iter().enumerate().map(|(index, id)| {
+        CallId::try_from(id)
+            .map_err(|must| Error::invalid(format!("call_ids[{index}]"), format!("this is no id: {must}")))
+    });
+    ids.collect()
 }
 
 /// An amount of money.

@@ -148,6 +148,11 @@ impl Head {
     }
 }
 
+/// What is said of a call that is not there.
+pub const NO_CALL: Error = Error::NotFound {
+    message: "there is no such call: check the id",
+};
+
 /// Whether a conditional write took effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Written {

@@ -52,6 +52,14 @@ const MAX_ARCHIVED: usize = 2000;
 /// Campaigns that may have the same contact.
 const MAX_CONTACT_CAMPAIGNS: i32 = 100;
 
+/// Campaigns among which people choose.
+const MAX_CHOICES: i32 = 1000;
+
+/// What is said of a campaign that is not there.
+pub const NO_CAMPAIGN: Error = Error::NotFound {
+    message: "there is no such campaign: check the id",
+};
+
 /// A campaign with what belongs to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CampaignRecord {
@@ -236,9 +244,7 @@ impl CampaignStore {
     pub async fn get(&self, id: &CampaignId) -> Result<CampaignRecord, Error> {
         let item = self.campaign_item(id).await?;
         let mut records = self.with_holdings(vec![item]).await?;
-        records.pop().ok_or(Error::NotFound {
-            message: "there is no such campaign: check the id",
-        })
+        records.pop().ok_or(NO_CAMPAIGN)
     }
 
     /// A page of campaigns, the newest first.
@@ -275,6 +281,32 @@ impl CampaignStore {
             entries: self.with_holdings(page.entries).await?,
             next_cursor: page.next_cursor,
         })
+    }
+
+    /// Campaigns without what belongs to them, the newest first: as many as people
+    /// can choose from.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn choices(&self) -> Result<Vec<Campaign>, Error> {
+        let query = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .key_condition_expression("pk = :campaigns")
+            .expression_attribute_values(":campaigns", text(CAMPAIGNS))
+            .scan_index_forward(false)
+            .limit(MAX_CHOICES);
+        let mut found = query.into_paginator().items().send();
+        let mut campaigns = Vec::new();
+        while let Some(item) = found.next().await {
+            let item = item.map_err(|error| failure("listing campaigns", error))?;
+            campaigns.push(from_item::<CampaignItem>("a campaign", item)?.into_campaign());
+            if campaigns.len() >= MAX_CHOICES as usize {
+                break;
+            }
+        }
+        Ok(campaigns)
     }
 
     /// The names of campaigns; of unknown ones none.
@@ -348,9 +380,7 @@ impl CampaignStore {
     async fn campaign_item(&self, id: &CampaignId) -> Result<CampaignItem, Error> {
         match self.get_one(CAMPAIGNS, id.as_str()).await? {
             Some(item) => from_item(&format!("campaign {id}"), item),
-            None => Err(Error::NotFound {
-                message: "there is no such campaign: check the id",
-            }),
+            None => Err(NO_CAMPAIGN),
         }
     }
 

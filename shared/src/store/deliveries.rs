@@ -188,6 +188,11 @@ pub struct DeliveryFilter {
     pub conversation_id: Option<CallId>,
 }
 
+/// What is said of a delivery that is not there.
+pub const NO_DELIVERY: Error = Error::NotFound {
+    message: "there is no such delivery: check the id",
+};
+
 /// The delivery log in DynamoDB.
 #[derive(Debug, Clone)]
 pub struct DeliveryStore {
@@ -256,12 +261,7 @@ impl DeliveryStore {
     /// # Errors
     /// When there is none, or the store fails.
     pub async fn get(&self, id: &DeliveryId, now: Timestamp) -> Result<Delivery, Error> {
-        let missing = Error::NotFound {
-            message: "there is no such delivery: check the id",
-        };
-        let Some(bucket) = id.bucket() else {
-            return Err(missing);
-        };
+        let bucket = id.bucket().ok_or(NO_DELIVERY)?;
         let answer = self
             .client
             .get_item()
@@ -271,12 +271,10 @@ impl DeliveryStore {
             .send()
             .await
             .map_err(|error| failure("reading the delivery log", error))?;
-        let Some(item) = answer.item else {
-            return Err(missing);
-        };
+        let item = answer.item.ok_or(NO_DELIVERY)?;
         let item: EntryItem = from_item(&format!("delivery {}", id.as_str()), item)?;
         if item.has_expired(now) {
-            return Err(missing);
+            return Err(NO_DELIVERY);
         }
         item.into_delivery()
     }

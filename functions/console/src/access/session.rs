@@ -5,13 +5,13 @@ use jiff::{SignedDuration, Timestamp};
 use lambda_http::http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use shared::error::Error;
-use shared::identity::Identity;
 use shared::runtime::{SettingError, setting};
 use shared::secrets::SecretCache;
 use shared::store::sessions::EndedSessionStore;
 use uuid::Uuid;
 
-use crate::seal::{Seal, Sealed};
+use crate::access::id_token::Person;
+use crate::access::seal::{Seal, Sealed};
 
 /// A working day; then the provider is asked again who somebody is.
 const LIFETIME: SignedDuration = SignedDuration::from_hours(8);
@@ -21,17 +21,17 @@ const LIFETIME: SignedDuration = SignedDuration::from_hours(8);
 pub struct Session {
     id: String,
     /// The person.
-    pub identity: Identity,
+    pub person: Person,
     /// When it ends by itself.
     pub expires_at: Timestamp,
 }
 
 impl Session {
     /// A session that begins now.
-    pub fn new(identity: Identity, now: Timestamp) -> Self {
+    pub fn new(person: Person, now: Timestamp) -> Self {
         Self {
             id: Uuid::new_v4().to_string(),
-            identity,
+            person,
             expires_at: now + LIFETIME,
         }
     }

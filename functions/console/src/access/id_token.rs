@@ -5,11 +5,25 @@
 use jiff::Timestamp;
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use shared::identity::Identity;
 
 /// How far ahead of ours the provider's clock may be.
 const CLOCK_SKEW_SECONDS: i64 = 60;
+
+/// The group of people who may look and change nothing, in the claim `cognito:groups`
+/// or `groups`.
+const VIEWERS: &str = "ringmark-viewers";
+
+/// Somebody whom the provider vouches for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Person {
+    /// By which name the history knows them.
+    pub identity: Identity,
+    /// Whether they may change anything.
+    pub may_change: bool,
+}
 
 /// What an ID token must say to be for us, now.
 pub struct Expected<'a> {
@@ -32,11 +46,11 @@ pub enum Refused {
     Invalid,
 }
 
-/// The person whom an ID token names.
+/// The person whom an ID token names, and what they may.
 ///
 /// # Errors
 /// [`Refused`].
-pub fn identity(token: &str, keys: &JwkSet, expected: &Expected<'_>) -> Result<Identity, Refused> {
+pub fn person(token: &str, keys: &JwkSet, expected: &Expected<'_>) -> Result<Person, Refused> {
     let header = jsonwebtoken::decode_header(token).map_err(|_| Refused::Invalid)?;
     if !matches!(
         header.alg,
@@ -75,7 +89,12 @@ pub fn identity(token: &str, keys: &JwkSet, expected: &Expected<'_>) -> Result<I
     if !is_current || !is_ours {
         return Err(Refused::Invalid);
     }
-    Identity::of_claims(claim).ok_or(Refused::Invalid)
+    let groups = ["cognito:groups", "groups"].into_iter();
+    let mut groups = groups.filter_map(|name| claims.get(name)?.as_array()).flatten();
+    Ok(Person {
+        identity: Identity::of_claims(claim).ok_or(Refused::Invalid)?,
+        may_change: !groups.any(|group| group == VIEWERS),
+    })
 }
 
 #[cfg(test)]
@@ -123,8 +142,22 @@ mod tests {
         let token = |claims: &Value| {
             jsonwebtoken::encode(&header(Algorithm::RS256, Some("1")), claims, &key).unwrap()
         };
-        let anna = identity(&token(&right), &keys, &expected).unwrap();
-        assert_eq!(anna.as_str(), "anna@example.com");
+        let anna = person(&token(&right), &keys, &expected).unwrap();
+        assert_eq!(
+            (anna.identity.as_str(), anna.may_change),
+            ("anna@example.com", true)
+        );
+        for (claim, groups, may_change) in [
+            ("cognito:groups", json!(["ringmark-viewers"]), false),
+            ("groups", json!(["staff", "ringmark-viewers"]), false),
+            ("groups", json!(["viewers", 7]), true),
+            ("roles", json!(["ringmark-viewers"]), true),
+        ] {
+            let mut claims = right.clone();
+            claims[claim] = groups.clone();
+            let person = person(&token(&claims), &keys, &expected).unwrap();
+            assert_eq!(person.may_change, may_change, "{claim} {groups}");
+        }
         for (claim, wrong) in [
             ("iss", json!("https://other.example")),
             ("aud", json!("script")),
@@ -136,13 +169,13 @@ mod tests {
             let mut claims = right.clone();
             claims[claim] = wrong;
             assert_eq!(
-                identity(&token(&claims), &keys, &expected),
+                person(&token(&claims), &keys, &expected),
                 Err(Refused::Invalid),
                 "{claim}"
             );
             claims.as_object_mut().unwrap().remove(claim);
             assert_eq!(
-                identity(&token(&claims), &keys, &expected),
+                person(&token(&claims), &keys, &expected),
                 Err(Refused::Invalid),
                 "without {claim}"
             );
@@ -158,14 +191,17 @@ mod tests {
             let mut claims = right.clone();
             claims["aud"] = aud.clone();
             claims["azp"] = azp.clone();
-            let named = identity(&token(&claims), &keys, &expected).is_ok();
+            let named = person(&token(&claims), &keys, &expected).is_ok();
             assert_eq!(named, names, "{aud} {azp}");
         }
         // An address that nobody checked is no name.
         let mut unchecked = right;
         unchecked["email_verified"] = json!(false);
         assert_eq!(
-            identity(&token(&unchecked), &keys, &expected).unwrap().as_str(),
+            person(&token(&unchecked), &keys, &expected)
+                .unwrap()
+                .identity
+                .as_str(),
             "1"
         );
     }
@@ -184,7 +220,7 @@ mod tests {
         let encode = |header: &Header, key: &EncodingKey| jsonwebtoken::encode(header, &claims, key).unwrap();
         let rs256 = |kid: Option<&str>| header(Algorithm::RS256, kid);
         let right = encode(&rs256(Some("1")), &key);
-        assert!(identity(&right, &keys, &expected).is_ok());
+        assert!(person(&right, &keys, &expected).is_ok());
         let (head, signature) = right.rsplit_once('.').unwrap();
         let altered = format!("{head}.{}", signature.chars().rev().collect::<String>());
         let hmac = encode(
@@ -200,7 +236,7 @@ mod tests {
             (format!("{head}."), Refused::Invalid),
             ("garbage".to_owned(), Refused::Invalid),
         ] {
-            assert_eq!(identity(&token, &keys, &expected), Err(refused), "{token}");
+            assert_eq!(person(&token, &keys, &expected), Err(refused), "{token}");
         }
     }
 }

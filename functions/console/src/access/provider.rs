@@ -21,13 +21,12 @@ use reqwest::redirect::Policy;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use shared::error::Error;
-use shared::identity::Identity;
 use shared::runtime::setting;
 use shared::secrets::SecretCache;
 use tokio::sync::Mutex;
 use url::Url;
 
-use crate::id_token::{self, Expected, Refused};
+use crate::access::id_token::{self, Expected, Person, Refused};
 
 /// How long what the provider publishes is used without asking again.
 const FRESH: SignedDuration = SignedDuration::from_hours(1);
@@ -141,14 +140,14 @@ impl Provider {
     ///
     /// # Errors
     /// `sign_in_failed` where the provider does not stand by it.
-    pub async fn identity(
+    pub async fn person(
         &self,
         flow: &CodeFlow,
         code: String,
         pkce_verifier: PkceCodeVerifier,
         nonce: &str,
         now: Timestamp,
-    ) -> Result<Identity, Error> {
+    ) -> Result<Person, Error> {
         let answer = flow
             .exchange_code(AuthorizationCode::new(code))
             .set_pkce_verifier(pkce_verifier)
@@ -174,10 +173,10 @@ impl Provider {
             now,
         };
         let mut keys = self.published(now, FRESH).await?.keys;
-        if id_token::identity(&token, &keys, &expected) == Err(Refused::UnknownKey) {
+        if id_token::person(&token, &keys, &expected) == Err(Refused::UnknownKey) {
             keys = self.published(now, KEYS_PAUSE).await?.keys;
         }
-        id_token::identity(&token, &keys, &expected).map_err(|refused| {
+        id_token::person(&token, &keys, &expected).map_err(|refused| {
             tracing::warn!(?refused, "an ID token was refused");
             failed()
         })

@@ -1,71 +1,65 @@
 //! What people see.
 
+mod assigning;
+mod call;
+mod calls;
+mod campaigns;
+mod deliveries;
+mod sync;
+
 use askama::Template;
 use lambda_http::Body;
 use lambda_http::http::{HeaderValue, Response, StatusCode, header};
 use shared::error::Error;
 use shared::http::{Told, text_answer, told};
-use shared::identity::Identity;
 
-use crate::session::Session;
+use crate::access::session::Session;
+use crate::visit::Visit;
 
 /// Nothing but our own files, no script or style within a page, no frame around it.
 /// <https://developer.mozilla.org/docs/Web/HTTP/Guides/CSP>
-const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; \
-     form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; \
+     img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// The files that pages refer to: name, content type, content.
-const ASSETS: [(&str, &str, &str); 2] = [
+const ASSETS: [(&str, &str, &str); 3] = [
     (
         "console.css",
         "text/css; charset=utf-8",
-        include_str!("../assets/console.css"),
+        include_str!("../../assets/console.css"),
     ),
-    ("icon.svg", "image/svg+xml", include_str!("../assets/icon.svg")),
+    (
+        "console.js",
+        "text/javascript; charset=utf-8",
+        include_str!("../../assets/console.js"),
+    ),
+    ("icon.svg", "image/svg+xml", include_str!("../../assets/icon.svg")),
 ];
 
 #[derive(Template)]
-#[template(path = "home.html")]
-struct Home<'a> {
-    who: Option<&'a Identity>,
-    expires_at: String,
-}
-
-#[derive(Template)]
 #[template(path = "sign_out.html")]
-struct SignOut<'a> {
-    who: Option<&'a Identity>,
+struct SignOut {
+    is_in: bool,
 }
 
 #[derive(Template)]
 #[template(path = "leaving.html")]
 struct Leaving<'a> {
-    who: Option<&'a Identity>,
     sign_out_url: &'a str,
 }
 
 #[derive(Template)]
 #[template(path = "error.html")]
 struct Failure<'a> {
-    who: Option<&'a Identity>,
     title: &'a str,
     message: &'a str,
     request_id: &'a str,
 }
 
-/// Who you are.
-pub fn home(session: &Session) -> Result<Response<Body>, Error> {
-    let page = Home {
-        who: Some(&session.identity),
-        expires_at: session.expires_at.strftime("%-d %B %Y, %H:%M UTC").to_string(),
-    };
-    render(StatusCode::OK, &page)
-}
-
 /// Whether you want to sign out, or that you are.
 pub fn sign_out(session: Option<&Session>) -> Result<Response<Body>, Error> {
     let page = SignOut {
-        who: session.map(|session| &session.identity),
+        is_in: session.is_some(),
     };
     render(StatusCode::OK, &page)
 }
@@ -73,27 +67,47 @@ pub fn sign_out(session: Option<&Session>) -> Result<Response<Body>, Error> {
 /// The way out by the identity provider. A page, not a redirect: the policy
 /// above lets no form lead to another site, also not in a second step.
 pub fn leaving(sign_out_url: &str) -> Result<Response<Body>, Error> {
-    let page = Leaving {
-        who: None,
-        sign_out_url,
-    };
-    render(StatusCode::OK, &page)
+    render(StatusCode::OK, &Leaving { sign_out_url })
 }
 
-/// What went wrong, and what to do.
+/// What went wrong, and what to do; for somebody who is not signed in.
 pub fn error(error: &Error, request_id: &str) -> Result<Response<Body>, Error> {
     let Told { status, message, .. } = told(error);
     let page = Failure {
-        who: None,
-        title: match status {
-            StatusCode::NOT_FOUND => "There is nothing here",
-            status if status.is_server_error() => "Something went wrong",
-            _ => "That did not work",
-        },
+        title: title_of(status),
         message: &message,
         request_id,
     };
     render(status, &page)
+}
+
+#[derive(Template)]
+#[template(path = "failure.html")]
+struct FailureOnVisit<'a> {
+    visit: &'a Visit,
+    title: &'a str,
+    message: &'a str,
+    request_id: &'a str,
+}
+
+/// What went wrong, and what to do.
+pub fn error_on_visit(error: &Error, request_id: &str, visit: &Visit) -> Result<Response<Body>, Error> {
+    let Told { status, message, .. } = told(error);
+    let page = FailureOnVisit {
+        visit,
+        title: title_of(status),
+        message: &message,
+        request_id,
+    };
+    visit.page_with(status, &page)
+}
+
+fn title_of(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::NOT_FOUND => "There is nothing here",
+        status if status.is_server_error() => "Something went wrong",
+        _ => "That did not work",
+    }
 }
 
 /// A file that pages refer to.

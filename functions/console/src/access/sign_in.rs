@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use shared::error::Error;
 use url::Url;
 
-use crate::origin::Origin;
-use crate::provider::{Provider, failed};
-use crate::seal::Sealed;
-use crate::session::Session;
+use crate::access::origin::Origin;
+use crate::access::provider::{Provider, failed};
+use crate::access::seal::Sealed;
+use crate::access::session::Session;
 
 /// Where the provider sends the browser back to; registered there.
 pub const CALLBACK_PATH: &str = "/sign-in/callback";
@@ -87,8 +87,8 @@ pub async fn complete(
         .ok_or_else(failed)?;
     let code = code.ok_or_else(failed)?;
     let flow = provider.code_flow(origin.url(CALLBACK_PATH), now).await?;
-    let identity = provider
-        .identity(&flow, code, pending.pkce_verifier, &pending.nonce, now)
+    let person = provider
+        .person(&flow, code, pending.pkce_verifier, &pending.nonce, now)
         .await?;
-    Ok((Session::new(identity, now), pending.return_to))
+    Ok((Session::new(person, now), pending.return_to))
 }

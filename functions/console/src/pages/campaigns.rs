@@ -1,0 +1,613 @@
+//! Campaigns: what they come to, what belongs to them, and how that is changed.
+
+use std::collections::BTreeMap;
+
+use askama::Template;
+use jiff::Timestamp;
+use lambda_http::Body;
+use lambda_http::Request;
+use lambda_http::http::Response;
+use serde::Deserialize;
+use shared::api::campaigns::{
+    AssignmentRequest, ChangedCampaign, ContactsAdded, NewCampaign, read_agent, read_number,
+};
+use shared::calendar::Moment;
+use shared::campaign::{Asset, Campaign, CampaignId, CampaignStatus, Contact, DatedAssignment};
+use shared::contacts::Upload;
+use shared::error::Error;
+use shared::http::{Instant, path_id};
+use shared::phone_number::PhoneNumber;
+use shared::report::{Count, DURATIONS, Overview};
+use shared::store::calls::CallFilter;
+use shared::store::campaigns::{CampaignRecord, NO_CAMPAIGN};
+
+use crate::address::{Address, path_of};
+use crate::chart::{Bar, Days, Span, bars, timeline};
+use crate::form::{Form, file};
+use crate::handler::State;
+use crate::pages::calls::OUTCOMES;
+use crate::show::{When, clock, count, counted, percent};
+use crate::visit::{Notice, Visit};
+
+/// Campaigns of one page.
+const PAGE: usize = 50;
+/// Contacts of one page.
+const CONTACTS: usize = 25;
+/// Days that trends and overviews cover, unless others are asked for.
+const DAYS: i64 = 30;
+const SPANS: [i64; 3] = [7, 30, 90];
+/// Tracking numbers of an overview, the best ones.
+const BEST_NUMBERS: usize = 8;
+
+/// Which part of a campaign's pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tab {
+    Overview,
+    Calls,
+    Numbers,
+    Settings,
+}
+
+/// What every page of a campaign begins with.
+pub struct CampaignHead<'a> {
+    pub campaign: &'a Campaign,
+    pub tab: Tab,
+}
+
+impl CampaignHead<'_> {
+    pub fn path(&self) -> String {
+        path_of("campaigns", self.campaign.id.as_str())
+    }
+
+    pub fn is_archived(&self) -> bool {
+        self.campaign.status == CampaignStatus::Archived
+    }
+
+    pub fn tabs(&self) -> [(&'static str, String, bool); 4] {
+        let path = self.path();
+        [
+            ("Overview", path.clone(), self.tab == Tab::Overview),
+            ("Calls", format!("{path}/calls"), self.tab == Tab::Calls),
+            (
+                "Numbers and contacts",
+                format!("{path}/numbers"),
+                self.tab == Tab::Numbers,
+            ),
+            ("Settings", format!("{path}/settings"), self.tab == Tab::Settings),
+        ]
+    }
+}
+
+// ------------------------------------------------------------------ the list
+
+#[derive(Template)]
+#[template(path = "campaigns.html")]
+struct CampaignsPage<'a> {
+    visit: &'a Visit,
+    rows: Vec<CampaignRow>,
+    days: i64,
+    /// Why there are no numbers.
+    refusal: Option<String>,
+    next: Option<Address>,
+    has_unattributed: Option<Count>,
+}
+
+struct CampaignRow {
+    path: String,
+    name: String,
+    is_archived: bool,
+    numbers: usize,
+    calls: String,
+    converted: String,
+    rate: String,
+    trend: Days,
+}
+
+#[derive(Deserialize)]
+struct CampaignForm {
+    name: Option<String>,
+    code: Option<String>,
+    /// `active` or `archived`.
+    status: Option<CampaignStatus>,
+}
+
+impl State {
+    pub async fn list_campaigns(&self, visit: &Visit) -> Result<Response<Body>, Error> {
+        let cursor = Some(visit.address.value("cursor")).filter(|cursor| !cursor.is_empty());
+        let (page, found) = tokio::join!(
+            self.campaigns.list(PAGE, cursor),
+            self.overviews_of(visit, CallFilter::default(), DAYS),
+        );
+        let page = page?;
+        let (starts, overviews, refusal) = unless_too_many(found)?;
+        let rows = page.entries.iter().map(|record| {
+            let overview = overviews
+                .get(record.campaign.id.as_str())
+                .cloned()
+                .unwrap_or_default();
+            let number = |number: u64| match refusal {
+                None => count(number),
+                Some(_) => "–".to_owned(),
+            };
+            let now = visit.now;
+            let current = record.assignments.iter().filter(|(asset, assignment)| {
+                matches!(asset, Asset::Number(_)) && is_current(assignment, now)
+            });
+            CampaignRow {
+                path: path_of("campaigns", record.campaign.id.as_str()),
+                name: record.campaign.name.clone(),
+                is_archived: record.campaign.status == CampaignStatus::Archived,
+                numbers: current.count(),
+                calls: number(overview.total.calls),
+                converted: number(overview.total.converted),
+                rate: percent(overview.total.converted, overview.total.calls),
+                trend: Days::new(&starts, &overview.days, &visit.zone),
+            }
+        });
+        visit.page(&CampaignsPage {
+            visit,
+            rows: rows.collect(),
+            days: DAYS,
+            next: page
+                .next_cursor
+                .map(|cursor| visit.address.with("cursor", &cursor)),
+            has_unattributed: overviews.get("unattributed").map(|overview| overview.total),
+            refusal,
+        })
+    }
+
+    pub async fn create_campaign(&self, request: &Request, visit: &Visit) -> Result<Response<Body>, Error> {
+        let CampaignForm { name, code, .. } = Form::of(request).read()?;
+        let wanted = NewCampaign { name, code };
+        let campaign = wanted.into_campaign(&visit.session.person.identity, visit.now)?;
+        self.campaigns.create(&campaign).await?;
+        let text = format!(
+            "{} is there. Give it the numbers that its advertisements show.",
+            campaign.name
+        );
+        let path = format!("{}/numbers", path_of("campaigns", campaign.id.as_str()));
+        self.done(visit, &path, Notice::new(text, None, visit.now)).await
+    }
+
+    pub async fn change_campaign(&self, request: &Request, visit: &Visit) -> Result<Response<Body>, Error> {
+        let id: CampaignId = path_id(request, NO_CAMPAIGN)?;
+        let CampaignForm { name, code, status } = Form::of(request).read()?;
+        // The form of the settings says both; a field left empty takes the code away.
+        let is_naming = status.is_none();
+        let wanted = ChangedCampaign {
+            name: is_naming.then(|| name.unwrap_or_default()),
+            code: is_naming.then_some(code),
+            status,
+        };
+        let change = wanted.into_change()?;
+        let by = &visit.session.person.identity;
+        self.campaigns.change(&id, &change, by, visit.now).await?;
+        let text = match status {
+            None => "The campaign is changed.",
+            Some(CampaignStatus::Archived) => {
+                "The campaign is archived: it keeps its calls and gets no new ones."
+            }
+            Some(CampaignStatus::Active) => "The campaign takes credit again, from the next call on.",
+        };
+        let path = format!("{}/settings", path_of("campaigns", id.as_str()));
+        self.done(visit, &path, Notice::new(text.to_owned(), None, visit.now))
+            .await
+    }
+
+    /// What the calls of the last days come to.
+    async fn overviews_of(
+        &self,
+        visit: &Visit,
+        filter: CallFilter,
+        days: i64,
+    ) -> Result<(Vec<Timestamp>, BTreeMap<String, Overview>), Error> {
+        let from = visit.zone.start_of_day(visit.now, days - 1);
+        let from = from.ok_or_else(|| Error::unexpected("the calendar begins too late"))?;
+        self.reporter
+            .overviews(&filter, (from, visit.now), &visit.zone)
+            .await
+    }
+}
+
+type Overviews = (Vec<Timestamp>, BTreeMap<String, Overview>);
+
+/// So many calls that they can't be counted while somebody waits are said to be so.
+fn unless_too_many(
+    found: Result<Overviews, Error>,
+) -> Result<(Vec<Timestamp>, BTreeMap<String, Overview>, Option<String>), Error> {
+    match found {
+        Ok((starts, overviews)) => Ok((starts, overviews, None)),
+        Err(Error::Invalid { .. }) => {
+            let refusal = "There are too many calls to count them on this page: ask for fewer days.";
+            Ok((Vec::new(), BTreeMap::new(), Some(refusal.to_owned())))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn is_current(assignment: &DatedAssignment, now: Timestamp) -> bool {
+    assignment.from <= now && assignment.to.is_none_or(|to| now < to)
+}
+
+// -------------------------------------------------------------- the overview
+
+#[derive(Template)]
+#[template(path = "campaign.html")]
+struct OverviewPage<'a> {
+    visit: &'a Visit,
+    head: CampaignHead<'a>,
+    days: i64,
+    refusal: Option<String>,
+    total: Count,
+    average: String,
+    chart: Days,
+    outcomes: Vec<Bar>,
+    durations: Vec<Bar>,
+    numbers: Vec<Bar>,
+    has_numbers: bool,
+}
+
+impl OverviewPage<'_> {
+    fn spans(&self) -> [i64; 3] {
+        SPANS
+    }
+
+    fn rate(&self) -> String {
+        percent(self.total.converted, self.total.calls)
+    }
+
+    fn count(&self, number: &u64) -> String {
+        count(*number)
+    }
+}
+
+impl State {
+    pub async fn campaign_overview(&self, request: &Request, visit: &Visit) -> Result<Response<Body>, Error> {
+        let id: CampaignId = path_id(request, NO_CAMPAIGN)?;
+        let days = visit.address.value("days").parse().ok();
+        let days = days.filter(|days| SPANS.contains(days)).unwrap_or(DAYS);
+        let filter = CallFilter {
+            campaign_id: Some(id.clone()),
+            ..CallFilter::default()
+        };
+        let (record, found) = tokio::join!(self.campaigns.get(&id), self.overviews_of(visit, filter, days));
+        let record = record?;
+        let (starts, mut overviews, refusal) = unless_too_many(found)?;
+        let overview = overviews.remove(id.as_str()).unwrap_or_default();
+        let average = overview.total_duration_seconds.checked_div(overview.total.calls);
+        let outcomes = OUTCOMES.iter().map(|(name, title)| {
+            let count = overview.outcomes.get(name).copied().unwrap_or_default();
+            ((*title).to_owned(), count)
+        });
+        let lengths = [
+            "Under 15 s",
+            "15 s to 1 min",
+            "1 to 3 min",
+            "3 to 10 min",
+            "Over 10 min",
+        ];
+        let durations = (0..DURATIONS.len()).zip(lengths).map(|(length, title)| {
+            let count = overview.durations.get(&length).copied().unwrap_or_default();
+            (title.to_owned(), count)
+        });
+        let mut numbers: Vec<_> = overview.numbers.iter().collect();
+        numbers.sort_by_key(|(_, count)| std::cmp::Reverse((count.converted, count.calls)));
+        let numbers = numbers.into_iter().take(BEST_NUMBERS);
+        visit.page(&OverviewPage {
+            visit,
+            head: CampaignHead {
+                campaign: &record.campaign,
+                tab: Tab::Overview,
+            },
+            days,
+            refusal,
+            total: overview.total,
+            average: average.map_or_else(|| "–".to_owned(), clock),
+            chart: Days::new(&starts, &overview.days, &visit.zone),
+            outcomes: bars(outcomes.collect()),
+            durations: bars(durations.collect()),
+            numbers: bars(
+                numbers
+                    .map(|(number, count)| (number.readable(), *count))
+                    .collect(),
+            ),
+            has_numbers: !record.assignments.is_empty() || record.contact_count > 0,
+        })
+    }
+}
+
+// ------------------------------------------------------ numbers and contacts
+
+#[derive(Template)]
+#[template(path = "campaign_numbers.html")]
+struct NumbersPage<'a> {
+    visit: &'a Visit,
+    head: CampaignHead<'a>,
+    numbers: Vec<Belonging>,
+    agents: Vec<Belonging>,
+    contact_count: u64,
+    contacts: Vec<ContactRow>,
+    next: Option<Address>,
+    upload: Option<ContactsAdded>,
+}
+
+/// A number or an agent, and when it belonged to the campaign.
+struct Belonging {
+    title: String,
+    value: String,
+    spans: Vec<SpanShown>,
+    timeline: Vec<Span>,
+    is_current: bool,
+}
+
+struct SpanShown {
+    from: When,
+    to: Option<When>,
+    by: String,
+    /// Of the entry, as a form names it.
+    instant: String,
+}
+
+struct ContactRow {
+    number: String,
+    value: String,
+    from: Option<When>,
+    to: Option<When>,
+}
+
+#[derive(Deserialize)]
+struct NumberForm {
+    number: String,
+    from: Option<Moment>,
+    to: Option<Moment>,
+    #[serde(rename = "move")]
+    take_over: Option<String>,
+    /// `assign`, `end` or `remove`.
+    action: String,
+}
+
+#[derive(Deserialize)]
+struct AgentForm {
+    agent_id: String,
+    from: Option<Moment>,
+    to: Option<Moment>,
+    action: String,
+}
+
+#[derive(Deserialize)]
+struct ContactForm {
+    number: String,
+}
+
+impl NumbersPage<'_> {
+    fn counted(&self, number: &u64, thing: &str) -> String {
+        counted(*number, thing)
+    }
+
+    fn today(&self) -> String {
+        self.visit.zone.local(self.visit.now).date().to_string()
+    }
+}
+
+impl State {
+    pub async fn campaign_numbers(&self, request: &Request, visit: &Visit) -> Result<Response<Body>, Error> {
+        let id: CampaignId = path_id(request, NO_CAMPAIGN)?;
+        self.numbers_page(&id, visit, None).await
+    }
+
+    async fn numbers_page(
+        &self,
+        id: &CampaignId,
+        visit: &Visit,
+        upload: Option<ContactsAdded>,
+    ) -> Result<Response<Body>, Error> {
+        let cursor = Some(visit.address.value("cursor")).filter(|cursor| !cursor.is_empty());
+        let (record, contacts) = tokio::try_join!(
+            self.campaigns.get(id),
+            self.campaigns.contacts(id, CONTACTS, cursor),
+        )?;
+        let mut numbers: BTreeMap<&PhoneNumber, Vec<&DatedAssignment>> = BTreeMap::new();
+        let mut agents: BTreeMap<&str, Vec<&DatedAssignment>> = BTreeMap::new();
+        for (asset, assignment) in &record.assignments {
+            match asset {
+                Asset::Number(number) => numbers.entry(number).or_default().push(assignment),
+                Asset::Agent(agent_id) => agents.entry(agent_id).or_default().push(assignment),
+            }
+        }
+        let earliest = record
+            .assignments
+            .iter()
+            .map(|(_, assignment)| assignment.from)
+            .min();
+        let belonging = |title: String, value: String, spans: Vec<&DatedAssignment>| Belonging {
+            title,
+            value,
+            timeline: timeline(&spans, earliest.unwrap_or(visit.now), visit.now),
+            is_current: spans.iter().any(|span| is_current(span, visit.now)),
+            spans: spans.into_iter().map(|span| span_shown(span, visit)).collect(),
+        };
+        let numbers = numbers
+            .into_iter()
+            .map(|(number, spans)| belonging(number.readable(), number.to_string(), spans));
+        let numbers = numbers.collect();
+        let agents = agents
+            .into_iter()
+            .map(|(agent_id, spans)| belonging(agent_id.to_owned(), agent_id.to_owned(), spans));
+        let path = format!("{}/numbers", path_of("campaigns", id.as_str()));
+        let next = contacts
+            .next_cursor
+            .as_ref()
+            .map(|cursor| Address::with_query(&path, "").with("cursor", cursor));
+        visit.page(&NumbersPage {
+            visit,
+            head: CampaignHead {
+                campaign: &record.campaign,
+                tab: Tab::Numbers,
+            },
+            numbers,
+            agents: agents.collect(),
+            contact_count: record.contact_count,
+            contacts: contacts
+                .entries
+                .iter()
+                .map(|contact| contact_row(contact, visit))
+                .collect(),
+            next,
+            upload,
+        })
+    }
+
+    pub async fn assign_number(&self, request: &Request, visit: &Visit) -> Result<Response<Body>, Error> {
+        let id: CampaignId = path_id(request, NO_CAMPAIGN)?;
+        let form: NumberForm = Form::of(request).read()?;
+        let number = read_number(&form.number, self.country)?;
+        let readable = number.readable();
+        let asset = Asset::Number(number);
+        let wanted = Change {
+            from: form.from,
+            to: form.to,
+            take_over: form.take_over.is_some(),
+            action: form.action,
+        };
+        self.change_asset(&id, &asset, &readable, wanted, visit).await
+    }
+
+    pub async fn assign_agent(&self, request: &Request, visit: &Visit) -> Result<Response<Body>, Error> {
+        let id: CampaignId = path_id(request, NO_CAMPAIGN)?;
+        let form: AgentForm = Form::of(request).read()?;
+        let asset = read_agent(form.agent_id.trim().to_owned())?;
+        let wanted = Change {
+            from: form.from,
+            to: form.to,
+            take_over: false,
+            action: form.action,
+        };
+        self.change_asset(&id, &asset, form.agent_id.trim(), wanted, visit)
+            .await
+    }
+
+    async fn change_asset(
+        &self,
+        id: &CampaignId,
+        asset: &Asset,
+        title: &str,
+        change: Change,
+        visit: &Visit,
+    ) -> Result<Response<Body>, Error> {
+        let by = &visit.session.person.identity;
+        let instant = |moment: Option<Moment>| match moment {
+            Some(moment) => {
+                let at = moment.instant(&visit.zone);
+                at.map(Some).map_err(|why| Error::invalid("from", why))
+            }
+            None => Ok(None),
+        };
+        let from = instant(change.from)?;
+        let text = match (change.action.as_str(), from) {
+            ("assign", _) => {
+                let wanted = AssignmentRequest {
+                    from: from.map(Instant),
+                    to: instant(change.to)?.map(Instant),
+                    take_over: change.take_over,
+                };
+                let wanted = wanted.into_wanted(id.clone(), by);
+                self.campaigns.assign(asset, wanted, visit.now).await?;
+                format!(
+                    "{title} belongs to this campaign. Calls that are here already stay as they are: re-attribute them where they should move."
+                )
+            }
+            ("end", _) => {
+                self.campaigns.end(asset, id, by, visit.now).await?;
+                format!("{title} belongs to this campaign no more, from now on.")
+            }
+            ("remove", Some(from)) => {
+                self.campaigns.remove(asset, id, from).await?;
+                format!("The entry of {title} is removed, as if it had never been.")
+            }
+            _ => return Err(Error::invalid("action", "action must be assign, end or remove")),
+        };
+        let path = format!("{}/numbers", path_of("campaigns", id.as_str()));
+        self.done(visit, &path, Notice::new(text, None, visit.now)).await
+    }
+
+    /// Shows at once what became of each row, so it leads nowhere else.
+    pub async fn upload_contacts(&self, request: &Request, visit: &Visit) -> Result<Response<Body>, Error> {
+        let id: CampaignId = path_id(request, NO_CAMPAIGN)?;
+        let upload = Upload::of_csv(&file(request, "contacts").await?)?;
+        let by = &visit.session.person.identity;
+        let added = upload
+            .keep(&self.campaigns, &id, self.country, by, visit.now)
+            .await?;
+        self.numbers_page(&id, visit, Some(added)).await
+    }
+
+    pub async fn remove_contacts(&self, request: &Request, visit: &Visit) -> Result<Response<Body>, Error> {
+        let id: CampaignId = path_id(request, NO_CAMPAIGN)?;
+        let ContactForm { number } = Form::of(request).read()?;
+        let number = read_number(&number, self.country)?;
+        self.campaigns.contact(&id, &number).await?;
+        let readable = number.readable();
+        self.campaigns.remove_contacts(&id, &[number]).await?;
+        let path = format!("{}/numbers", path_of("campaigns", id.as_str()));
+        let text = format!("{readable} is no contact of this campaign any more.");
+        self.done(visit, &path, Notice::new(text, None, visit.now)).await
+    }
+}
+
+/// What is to become of a number or an agent.
+struct Change {
+    from: Option<Moment>,
+    to: Option<Moment>,
+    take_over: bool,
+    action: String,
+}
+
+fn span_shown(assignment: &DatedAssignment, visit: &Visit) -> SpanShown {
+    let when = |at| When::new(at, &visit.zone, visit.now);
+    SpanShown {
+        from: when(assignment.from),
+        to: assignment.to.map(when),
+        by: assignment.by.as_str().to_owned(),
+        instant: assignment.from.to_string(),
+    }
+}
+
+fn contact_row(contact: &Contact, visit: &Visit) -> ContactRow {
+    let when = |at| When::new(at, &visit.zone, visit.now);
+    ContactRow {
+        number: contact.number.readable(),
+        value: contact.number.to_string(),
+        from: contact.from.map(when),
+        to: contact.to.map(when),
+    }
+}
+
+// --------------------------------------------------------------- the settings
+
+#[derive(Template)]
+#[template(path = "campaign_settings.html")]
+struct SettingsPage<'a> {
+    visit: &'a Visit,
+    head: CampaignHead<'a>,
+    record: &'a CampaignRecord,
+    created: When,
+    updated: When,
+}
+
+impl State {
+    pub async fn campaign_settings(&self, request: &Request, visit: &Visit) -> Result<Response<Body>, Error> {
+        let id: CampaignId = path_id(request, NO_CAMPAIGN)?;
+        let record = self.campaigns.get(&id).await?;
+        let when = |at| When::new(at, &visit.zone, visit.now);
+        visit.page(&SettingsPage {
+            visit,
+            head: CampaignHead {
+                campaign: &record.campaign,
+                tab: Tab::Settings,
+            },
+            created: when(record.campaign.created_at),
+            updated: when(record.campaign.updated_at),
+            record: &record,
+        })
+    }
+}
