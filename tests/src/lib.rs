@@ -40,3 +40,4 @@ mod syncing;
 mod tidy;
 #[cfg(feature = "sam")]
 mod transformed;
+mod visiting;

@@ -31,7 +31,7 @@ impl<'a> Browser<'a> {
         Url::parse(self.world.stack.url()).unwrap().join(target).unwrap()
     }
 
-    async fn request(
+    pub(crate) async fn request(
         &mut self,
         method: Method,
         target: &str,
@@ -75,6 +75,11 @@ impl<'a> Browser<'a> {
 
     pub(crate) async fn get(&mut self, target: &str) -> Answer {
         self.request(Method::GET, target, &[], "").await
+    }
+
+    /// Says which time zone it is in, as our module has browsers do.
+    pub(crate) fn in_zone(&mut self, zone: &str) {
+        self.cookies.insert("time_zone".to_owned(), zone.to_owned());
     }
 
     /// The text of a page that must be there.

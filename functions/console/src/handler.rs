@@ -96,7 +96,9 @@ impl State {
         let origin = Origin::of(request)?;
         origin.expect_same_origin(request.method(), request.headers())?;
         match context.route.as_str() {
-            "GET /assets/{name}" => return pages::asset(&path_parameter(request, "name")?),
+            "GET /assets/{name}" => {
+                return pages::asset(&path_parameter(request, "name")?, request.headers());
+            }
             "GET /sign-in" => return self.begin_sign_in(request, context, &origin).await,
             "GET /sign-in/callback" => return self.complete_sign_in(request, context, &origin).await,
             "GET /sign-out" => return pages::sign_out(self.session(request, context).await?.as_ref()),

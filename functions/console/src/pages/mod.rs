@@ -9,9 +9,9 @@ mod sync;
 
 use askama::Template;
 use lambda_http::Body;
-use lambda_http::http::{HeaderValue, Response, StatusCode, header};
+use lambda_http::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use shared::error::Error;
-use shared::http::{Told, text_answer, told};
+use shared::http::{Told, large_answer, needs_compression, text_answer, told};
 
 use crate::access::session::Session;
 use crate::visit::Visit;
@@ -111,13 +111,14 @@ fn title_of(status: StatusCode) -> &'static str {
 }
 
 /// A file that pages refer to.
-pub fn asset(name: &str) -> Result<Response<Body>, Error> {
+pub fn asset(name: &str, headers: &HeaderMap) -> Result<Response<Body>, Error> {
     let Some((_, content_type, text)) = ASSETS.iter().find(|asset| asset.0 == name) else {
         return Err(Error::NotFound {
             message: "there is no such file",
         });
     };
-    let mut answer = text_answer(StatusCode::OK, content_type, (*text).to_owned());
+    let answer = large_answer(headers, content_type, text.as_bytes().to_vec())?;
+    let mut answer = answer.ok_or_else(needs_compression)?;
     let cached = HeaderValue::from_static("public, max-age=300");
     answer.headers_mut().insert(header::CACHE_CONTROL, cached);
     Ok(answer)
