@@ -4,6 +4,9 @@ const dialog = document.querySelector("#dialog");
 const POLL_MILLISECONDS = 10_000;
 const NOTICE_MILLISECONDS = 12_000;
 
+const address = () => location.pathname + location.search;
+/** What this document shows, below the dialog; the address bar may be further. */
+const shown = address();
 /** The address of the list below the dialog. */
 let listUrl = location.href;
 /** What had the focus before the dialog opened. */
@@ -27,11 +30,14 @@ async function load(url, options = {}) {
   return { page, url: response.url, ok: response.ok };
 }
 
+/** Shows notices in the place of others. Those that offer something stay until then. */
 function say(...notices) {
   const region = document.querySelector("#notices");
   region.replaceChildren(...notices);
   clearTimeout(say.timer);
-  if (notices.length) say.timer = setTimeout(() => region.replaceChildren(), NOTICE_MILLISECONDS);
+  if (!region.querySelector("form")) {
+    say.timer = setTimeout(() => region.replaceChildren(), NOTICE_MILLISECONDS);
+  }
 }
 
 function notice(text, className = "notice") {
@@ -95,8 +101,8 @@ dialog.addEventListener("close", () => {
   placeNotices();
   for (const old of [...dialog.children]) old.remove();
   if (history.state?.sheet) history.back();
-  if (opener?.isConnected) opener.focus();
-  else if (opener?.closest) document.querySelector("#main").focus();
+  const next = opener?.isConnected ? opener : document.querySelector("#notices button, #main");
+  next.focus();
 });
 
 dialog.addEventListener("click", (event) => {
@@ -105,7 +111,7 @@ dialog.addEventListener("click", (event) => {
 
 addEventListener("popstate", () => {
   if (dialog.open) dialog.close();
-  else if (history.state?.sheet) location.reload();
+  else if (address() !== shown) location.reload();
 });
 
 // -------------------------------------------------------- links and forms
