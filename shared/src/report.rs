@@ -149,7 +149,16 @@ pub struct Overview {
     pub numbers: BTreeMap<PhoneNumber, Count>,
 }
 
-/// The lengths that parts calls in an [`Overview`], in seconds.
+/// Calls at a glance, campaign by campaign.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Overviews {
+    /// The starts of the days.
+    pub days: Vec<Timestamp>,
+    /// By the campaign that calls are credited to; those of none by their standing.
+    pub by_campaign: BTreeMap<String, Overview>,
+}
+
+/// The lengths that part calls in an [`Overview`], in seconds.
 pub const DURATIONS: [u32; 5] = [15, 60, 180, 600, u32::MAX];
 
 impl Overview {
@@ -265,9 +274,7 @@ impl Reporter {
         Ok(starts.iter().copied().zip(measures).collect())
     }
 
-    /// The starts of the days of a window, and what the calls in it that match a
-    /// filter come to, by the campaign that they are credited to; those of none by
-    /// their standing.
+    /// The calls of a window that match a filter, at a glance.
     ///
     /// # Errors
     /// `window_too_large` where there are too many, or when the store fails.
@@ -276,7 +283,7 @@ impl Reporter {
         filter: &CallFilter,
         (from, to): (Timestamp, Timestamp),
         zone: &Zone,
-    ) -> Result<(Vec<Timestamp>, BTreeMap<String, Overview>), Error> {
+    ) -> Result<Overviews, Error> {
         let days = Interval::Day.buckets(from, to, zone, MAX_BUCKETS);
         let days = days.ok_or_else(|| window_too_large("from", MAX_CALLS))?;
         let filter = CallFilter {
@@ -284,14 +291,14 @@ impl Reporter {
             to: Some(to),
             ..filter.clone()
         };
-        let mut overviews: BTreeMap<String, Overview> = BTreeMap::new();
+        let mut by_campaign: BTreeMap<String, Overview> = BTreeMap::new();
         self.count(&filter, |record| {
             let day = days.partition_point(|start| *start <= record.call.started_at);
-            let overview = overviews.entry(credited_to(&record)).or_default();
+            let overview = by_campaign.entry(credited_to(&record)).or_default();
             overview.add(&record, day.saturating_sub(1), days.len());
         })
         .await?;
-        Ok((days, overviews))
+        Ok(Overviews { days, by_campaign })
     }
 
     /// The calls of a filter, each handed to `take`.

@@ -283,7 +283,9 @@ async fn times_are_those_of_the_viewers_zone() {
     person.move_to("America/New_York").await;
     deliver_many(&world, 1).await;
     person.sign_in(ANNA).await;
-    person.wait("document.body.dataset.zone === 'America/New_York'").await;
+    person
+        .wait("document.body.dataset.zone === 'America/New_York'")
+        .await;
     person
         .wait("document.querySelector('td.date time').title.includes('20:00:00 America/New_York')")
         .await;

@@ -426,9 +426,10 @@ impl State {
         let path = path_of("calls", id.as_str());
         let text = match after.record.decisions.conversion(&after.record.call) {
             _ if before.revision == after.revision => "It was so before: nothing changed.",
-            Conversion { source, .. } if source == ConversionSource::Automatic => {
-                "The outcome decides again whether this call converted."
-            }
+            Conversion {
+                source: ConversionSource::Automatic,
+                ..
+            } => "The outcome decides again whether this call converted.",
             Conversion { converted: true, .. } => "The call is marked as converted.",
             Conversion { .. } => "The call is marked as not converted.",
         };

@@ -17,7 +17,7 @@ use shared::contacts::Upload;
 use shared::error::Error;
 use shared::http::{Instant, path_id};
 use shared::phone_number::PhoneNumber;
-use shared::report::{Count, DURATIONS, Overview};
+use shared::report::{Count, DURATIONS, Overviews};
 use shared::store::calls::CallFilter;
 use shared::store::campaigns::{CampaignRecord, NO_CAMPAIGN};
 
@@ -87,7 +87,7 @@ struct CampaignsPage<'a> {
     rows: Vec<CampaignRow>,
     days: i64,
     /// Why there are no numbers.
-    refusal: Option<String>,
+    refusal: Option<&'static str>,
     next: Option<Address>,
     has_unattributed: Option<Count>,
 }
@@ -119,12 +119,10 @@ impl State {
             self.overviews_of(visit, CallFilter::default(), DAYS),
         );
         let page = page?;
-        let (starts, overviews, refusal) = unless_too_many(found)?;
+        let (overviews, refusal) = unless_too_many(found)?;
+        let credited = |to: &str| overviews.by_campaign.get(to);
         let rows = page.entries.iter().map(|record| {
-            let overview = overviews
-                .get(record.campaign.id.as_str())
-                .cloned()
-                .unwrap_or_default();
+            let overview = credited(record.campaign.id.as_str()).cloned().unwrap_or_default();
             let number = |number: u64| match refusal {
                 None => count(number),
                 Some(_) => "–".to_owned(),
@@ -141,7 +139,7 @@ impl State {
                 calls: number(overview.total.calls),
                 converted: number(overview.total.converted),
                 rate: percent(overview.total.converted, overview.total.calls),
-                trend: Days::new(&starts, &overview.days, &visit.zone),
+                trend: Days::new(&overviews.days, &overview.days, &visit.zone),
             }
         });
         visit.page(&CampaignsPage {
@@ -151,7 +149,7 @@ impl State {
             next: page
                 .next_cursor
                 .map(|cursor| visit.address.with("cursor", &cursor)),
-            has_unattributed: overviews.get("unattributed").map(|overview| overview.total),
+            has_unattributed: credited("unattributed").map(|overview| overview.total),
             refusal,
         })
     }
@@ -195,12 +193,7 @@ impl State {
     }
 
     /// What the calls of the last days come to.
-    async fn overviews_of(
-        &self,
-        visit: &Visit,
-        filter: CallFilter,
-        days: i64,
-    ) -> Result<(Vec<Timestamp>, BTreeMap<String, Overview>), Error> {
+    async fn overviews_of(&self, visit: &Visit, filter: CallFilter, days: i64) -> Result<Overviews, Error> {
         let from = visit.zone.start_of_day(visit.now, days - 1);
         let from = from.ok_or_else(|| Error::unexpected("the calendar begins too late"))?;
         self.reporter
@@ -209,17 +202,13 @@ impl State {
     }
 }
 
-type Overviews = (Vec<Timestamp>, BTreeMap<String, Overview>);
-
 /// So many calls that they can't be counted while somebody waits are said to be so.
-fn unless_too_many(
-    found: Result<Overviews, Error>,
-) -> Result<(Vec<Timestamp>, BTreeMap<String, Overview>, Option<String>), Error> {
+fn unless_too_many(found: Result<Overviews, Error>) -> Result<(Overviews, Option<&'static str>), Error> {
     match found {
-        Ok((starts, overviews)) => Ok((starts, overviews, None)),
+        Ok(overviews) => Ok((overviews, None)),
         Err(Error::Invalid { .. }) => {
             let refusal = "There are too many calls to count them on this page: ask for fewer days.";
-            Ok((Vec::new(), BTreeMap::new(), Some(refusal.to_owned())))
+            Ok((Overviews::default(), Some(refusal)))
         }
         Err(error) => Err(error),
     }
@@ -237,7 +226,7 @@ struct OverviewPage<'a> {
     visit: &'a Visit,
     head: CampaignHead<'a>,
     days: i64,
-    refusal: Option<String>,
+    refusal: Option<&'static str>,
     total: Count,
     average: String,
     chart: Days,
@@ -272,8 +261,8 @@ impl State {
         };
         let (record, found) = tokio::join!(self.campaigns.get(&id), self.overviews_of(visit, filter, days));
         let record = record?;
-        let (starts, mut overviews, refusal) = unless_too_many(found)?;
-        let overview = overviews.remove(id.as_str()).unwrap_or_default();
+        let (mut overviews, refusal) = unless_too_many(found)?;
+        let overview = overviews.by_campaign.remove(id.as_str()).unwrap_or_default();
         let average = overview.total_duration_seconds.checked_div(overview.total.calls);
         let outcomes = OUTCOMES.iter().map(|(name, title)| {
             let count = overview.outcomes.get(name).copied().unwrap_or_default();
@@ -303,7 +292,7 @@ impl State {
             refusal,
             total: overview.total,
             average: average.map_or_else(|| "–".to_owned(), clock),
-            chart: Days::new(&starts, &overview.days, &visit.zone),
+            chart: Days::new(&overviews.days, &overview.days, &visit.zone),
             outcomes: bars(outcomes.collect()),
             durations: bars(durations.collect()),
             numbers: bars(
