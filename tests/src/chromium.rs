@@ -249,7 +249,8 @@ impl Person {
 
     /// What axe-core finds to mend: <https://github.com/dequelabs/axe-core>.
     pub(crate) async fn barriers(&self) -> Vec<String> {
-        self.page.evaluate_expression(axe()).await.unwrap();
+        let Some(axe) = axe() else { return Vec::new() };
+        self.page.evaluate_expression(axe).await.unwrap();
         let run = "axe.run().then((found) => found.violations.map((rule) => rule.id + ': ' + \
                    rule.nodes.map((node) => node.html + ' ' + node.failureSummary).join(' | ')))";
         let found: Vec<String> = self.page.evaluate(run).await.unwrap().into_value().unwrap();
@@ -281,8 +282,9 @@ impl Person {
     }
 }
 
-/// The source of axe-core, installed by npm as `tests/package.json` says.
-fn axe() -> String {
+/// The source of axe-core, installed by npm as `tests/package.json` says. `None` where
+/// this machine has no npm; in CI there has to be one.
+fn axe() -> Option<String> {
     static INSTALLED: Mutex<()> = Mutex::new(());
     let _one_at_a_time = INSTALLED.lock().unwrap();
     let folder = workspace().join("tests");
@@ -292,8 +294,15 @@ fn axe() -> String {
             .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
             .current_dir(folder)
             .output();
-        let npm = npm.expect("npm installs what looks for barriers");
+        let npm = match npm {
+            Ok(npm) => npm,
+            Err(error) => {
+                assert!(std::env::var_os("CI").is_none(), "CI needs npm: {error}");
+                eprintln!("no npm here, so nobody looked for barriers");
+                return None;
+            }
+        };
         assert!(npm.status.success(), "{}", String::from_utf8_lossy(&npm.stderr));
     }
-    std::fs::read_to_string(path).unwrap()
+    Some(std::fs::read_to_string(path).unwrap())
 }
