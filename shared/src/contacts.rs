@@ -38,7 +38,8 @@ impl Upload {
         read_csv(bytes).map(Self)
     }
 
-    /// Makes contacts of a campaign of the good rows, and tells of the bad ones.
+    /// Makes contacts of a campaign of the good rows, and tells of the bad ones. Dates are
+    /// read in the zone.
     ///
     /// # Errors
     /// Where there are too many rows, there is no such campaign, or the store fails.
@@ -46,7 +47,7 @@ impl Upload {
         self,
         campaigns: &CampaignStore,
         campaign_id: &CampaignId,
-        country: Option<Country>,
+        (country, zone): (Option<Country>, &Zone),
         by: &Identity,
         at: Timestamp,
     ) -> Result<ContactsAdded, Error> {
@@ -56,7 +57,7 @@ impl Upload {
                 format!("contacts must be at most {MAX_ROWS} rows: upload the rest separately"),
             ));
         }
-        let (spans, repeated, mut errors) = read_rows(self.0, country);
+        let (spans, repeated, mut errors) = read_rows(self.0, country, zone);
         let contact = |span: Span| Contact {
             campaign_id: campaign_id.clone(),
             number: span.number,
@@ -187,13 +188,13 @@ impl<'a> Lines<'a> {
 
 /// The rows that can be taken, each number once; how many say again what one
 /// before them says; and those that can't.
-fn read_rows(rows: Rows, country: Option<Country>) -> (Vec<Span>, usize, Vec<RowError>) {
+fn read_rows(rows: Rows, country: Option<Country>, zone: &Zone) -> (Vec<Span>, usize, Vec<RowError>) {
     let mut spans: Vec<Span> = Vec::new();
     let mut places: HashMap<PhoneNumber, (usize, u64)> = HashMap::new();
     let mut repeated = 0;
     let mut errors = Vec::new();
     for (line, row) in rows {
-        let span = row.and_then(|row| read_row(row, country));
+        let span = row.and_then(|row| read_row(row, country, zone));
         match span {
             Err(reason) => errors.push(RowError { row: line, reason }),
             Ok(span) => match places.get(&span.number) {
@@ -212,7 +213,7 @@ fn read_rows(rows: Rows, country: Option<Country>) -> (Vec<Span>, usize, Vec<Row
     (spans, repeated, errors)
 }
 
-fn read_row(row: ContactRow, country: Option<Country>) -> Result<Span, String> {
+fn read_row(row: ContactRow, country: Option<Country>, zone: &Zone) -> Result<Span, String> {
     // An export marks numbers as text by an apostrophe.
     let written = row.number.strip_prefix('\'').unwrap_or(&row.number);
     let number = PhoneNumber::parse(written, country).filter(PhoneNumber::can_be_called);
@@ -226,19 +227,23 @@ fn read_row(row: ContactRow, country: Option<Country>) -> Result<Span, String> {
     let from = row
         .from
         .as_deref()
-        .map(|text| instant("from", text))
+        .map(|text| instant("from", text, zone))
         .transpose()?;
-    let to = row.to.as_deref().map(|text| instant("to", text)).transpose()?;
+    let to = row
+        .to
+        .as_deref()
+        .map(|text| instant("to", text, zone))
+        .transpose()?;
     if from.zip(to).is_some_and(|(from, to)| to <= from) {
         return Err("to: it must be later than from".to_owned());
     }
     Ok(Span { number, from, to })
 }
 
-/// An instant, or a date: its beginning in UTC.
-fn instant(field: &str, text: &str) -> Result<Timestamp, String> {
+/// An instant, or a date: its beginning.
+fn instant(field: &str, text: &str, zone: &Zone) -> Result<Timestamp, String> {
     Moment::try_from(text.to_owned())
-        .and_then(|moment| moment.instant(&Zone::default()))
+        .and_then(|moment| moment.instant(zone))
         .map_err(|expected| format!("{field}: {text:?}: {expected}"))
 }
 
@@ -248,7 +253,7 @@ mod tests {
 
     /// What an upload without a country comes to: numbers, repetitions, lines of errors.
     fn told(csv: &[u8]) -> (Vec<String>, usize, Vec<u64>) {
-        let (spans, repeated, errors) = read_rows(read_csv(csv).unwrap(), None);
+        let (spans, repeated, errors) = read_rows(read_csv(csv).unwrap(), None, &Zone::default());
         let numbers = spans.iter().map(|span| span.number.to_string()).collect();
         (numbers, repeated, errors.iter().map(|error| error.row).collect())
     }
@@ -310,7 +315,7 @@ mod tests {
     fn national_numbers_are_understood_where_a_country_is_set() {
         let country = Some("US".parse().unwrap());
         let rows = read_csv(b"number\n(612) 867-5309\n867-5309\n").unwrap();
-        let (spans, _, errors) = read_rows(rows, country);
+        let (spans, _, errors) = read_rows(rows, country, &Zone::default());
         let numbers: Vec<_> = spans.iter().map(|span| span.number.as_str()).collect();
         assert_eq!((numbers, errors.len()), (vec!["+16128675309"], 1));
     }

@@ -456,7 +456,11 @@ async fn a_run_of_sync_costs_what_it_finds() {
 
 #[tokio::test]
 async fn a_page_of_the_console_costs_what_it_reads() {
-    let sizes: &[u32] = if full_size() { &[1500, 100_000] } else { &[300, 1500] };
+    let sizes: &[u32] = if full_size() {
+        &[1500, 100_000]
+    } else {
+        &[300, 1500]
+    };
     let mut lists = Vec::new();
     for size in sizes {
         let world = World::new().await;

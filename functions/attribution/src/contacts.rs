@@ -3,6 +3,7 @@
 use lambda_http::http::{Response, StatusCode, header};
 use lambda_http::{Body, Request};
 use shared::api::campaigns::{ContactPage, ContactView, ContactsRemoved, NewContacts, read_number};
+use shared::calendar::Zone;
 use shared::campaign::CampaignId;
 use shared::contacts::Upload;
 use shared::error::Error;
@@ -54,7 +55,13 @@ impl State {
         };
         let (by, at) = (context.caller()?, context.received_at);
         let answer = upload
-            .keep(&self.campaigns, &campaign_id, self.country, by, at)
+            .keep(
+                &self.campaigns,
+                &campaign_id,
+                (self.country, &Zone::default()),
+                by,
+                at,
+            )
             .await?;
         json_answer(StatusCode::OK, &answer)
     }

@@ -3,10 +3,12 @@
 const dialog = document.querySelector("#dialog");
 const POLL_MILLISECONDS = 10_000;
 const NOTICE_MILLISECONDS = 12_000;
+/** Of requests that nobody made: what is said once is not said to them. */
+const LIVE = { headers: { "x-live": "1" } };
 
 const address = () => location.pathname + location.search;
 /** What this document shows, below the dialog; the address bar may be further. */
-const shown = address();
+let shown = address();
 /** The address of the list below the dialog. */
 let listUrl = location.href;
 /** What had the focus before the dialog opened. */
@@ -16,27 +18,40 @@ let opener = null;
 
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
 if (zone && zone !== document.body.dataset.zone && !document.cookie.includes(`time_zone=${zone}`)) {
-  document.cookie = `time_zone=${zone}; path=/; max-age=31536000; samesite=lax`;
+  const secure = location.protocol === "https:" ? "; secure" : "";
+  document.cookie = `time_zone=${zone}; path=/; max-age=31536000; samesite=lax${secure}`;
   if (document.cookie.includes(`time_zone=${zone}`)) location.reload();
 }
 
 // --------------------------------------------------------------- loading
 
-/** A page of ours; goes there for good where it can't be had in between. */
+/** A page of ours. Who is signed out is told so. */
 async function load(url, options = {}) {
   const headers = { accept: "text/html", ...options.headers };
   const response = await fetch(url, { ...options, headers });
   const page = new DOMParser().parseFromString(await response.text(), "text/html");
-  return { page, url: response.url, ok: response.ok };
+  if (response.status === 401) {
+    const signedOut = notice("You are signed out.", "notice bad");
+    const link = Object.assign(document.createElement("a"), { href: location.href, textContent: "Sign in" });
+    signedOut.append(link);
+    say(signedOut);
+  }
+  return { page, url: response.url, ok: response.ok, status: response.status, moved: response.redirected };
 }
 
-/** Shows notices in the place of others. Those that offer something stay until then. */
+/** Shows a notice. One that offers something stays until another one does, or it is closed. */
 function say(...notices) {
   const region = document.querySelector("#notices");
-  region.replaceChildren(...notices);
-  clearTimeout(say.timer);
-  if (!region.querySelector("form")) {
-    say.timer = setTimeout(() => region.replaceChildren(), NOTICE_MILLISECONDS);
+  const offers = notices.some((one) => one.querySelector("form"));
+  for (const old of [...region.children]) if (offers || !old.querySelector("form")) old.remove();
+  for (const one of notices) {
+    if (!one.querySelector(".close")) {
+      const close = Object.assign(document.createElement("button"), { type: "button", className: "close small", textContent: "Close" });
+      close.addEventListener("click", () => one.remove());
+      one.append(close);
+    }
+    if (!one.querySelector("form")) setTimeout(() => one.remove(), NOTICE_MILLISECONDS);
+    region.append(one);
   }
 }
 
@@ -77,11 +92,14 @@ function fill(sheet) {
     dialog.scrollTop = 0;
   }
   placeNotices();
-  if (focused && focused !== "dialog") dialog.querySelector(`#${CSS.escape(focused)}`)?.focus();
+  const again = focused && dialog.querySelector(`#${CSS.escape(focused)}`);
+  (again || dialog.querySelector(".close")).focus();
 }
 
 async function open(url) {
-  const { page, ok } = await load(url);
+  open.wanted = url;
+  const { page, ok, status } = await load(url);
+  if (open.wanted !== url || status === 401) return;
   const sheet = page.querySelector("#main > .sheet");
   if (!sheet || !ok) {
     location.assign(url);
@@ -101,8 +119,8 @@ dialog.addEventListener("close", () => {
   placeNotices();
   for (const old of [...dialog.children]) old.remove();
   if (history.state?.sheet) history.back();
-  const next = opener?.isConnected ? opener : document.querySelector("#notices button, #main");
-  next.focus();
+  const next = opener?.isConnected ? opener : document.querySelector("#notices form button");
+  (next ?? document.querySelector("#main")).focus();
 });
 
 dialog.addEventListener("click", (event) => {
@@ -124,19 +142,24 @@ document.addEventListener("click", (event) => {
     dialog.close();
   } else if (target.matches("a[data-dialog]") && (document.querySelector("#list") || dialog.open)) {
     event.preventDefault();
-    open(target.href).catch(() => location.assign(target.href));
+    target.setAttribute("aria-busy", "true");
+    open(target.href)
+      .catch(() => location.assign(target.href))
+      .finally(() => target.removeAttribute("aria-busy"));
   } else if (target.matches("[data-copy]")) {
-    copy(target, document.getElementById(target.dataset.copy).textContent);
+    copy(document.getElementById(target.dataset.copy).textContent);
   } else if (target.matches("[data-copy-from]")) {
     fetch(target.dataset.copyFrom)
-      .then((response) => response.text())
-      .then((text) => copy(target, text));
+      .then((response) => (response.ok ? response.text() : Promise.reject(response.status)))
+      .then(copy, () => say(notice("That could not be copied.", "notice bad")));
   }
 });
 
-async function copy(button, text) {
-  await navigator.clipboard.writeText(text);
-  button.textContent = "Copied";
+function copy(text) {
+  navigator.clipboard.writeText(text).then(
+    () => say(notice("Copied.")),
+    () => say(notice("This browser did not let it be copied.", "notice bad")),
+  );
 }
 
 document.addEventListener("submit", (event) => {
@@ -146,36 +169,60 @@ document.addEventListener("submit", (event) => {
     // Fields that say nothing make a long address.
     for (const field of form.elements) if (field.name && !field.value) field.disabled = true;
     setTimeout(() => [...form.elements].forEach((field) => (field.disabled = false)));
-  } else if (method === "post" && form.matches("[data-inline], [data-dialog]")) {
+  } else if (method === "post" && form.matches("[aria-busy]")) {
+    // It is on its way: once is enough.
     event.preventDefault();
-    send(form, event.submitter).catch(() => form.submit());
+  } else if (method === "post") {
+    form.setAttribute("aria-busy", "true");
+    if (!form.matches("[data-inline], [data-dialog]")) return;
+    event.preventDefault();
+    send(form, event.submitter)
+      .catch(() => say(notice("That could not be sent: look whether it took effect, and try again.", "notice bad")))
+      .finally(() => form.removeAttribute("aria-busy"));
   }
 });
 
 async function send(form, submitter) {
   const body = new URLSearchParams(new FormData(form, submitter));
-  const busy = submitter ?? form;
-  busy.setAttribute("aria-busy", "true");
-  try {
-    const { page, url, ok } = await load(form.getAttribute("action"), { method: "POST", body });
-    if (!ok) {
-      say(notice(page.querySelector("#main .sentence")?.textContent ?? "That did not work.", "notice bad"));
-      return;
-    }
-    const sheet = page.querySelector("#main > .sheet");
-    if (sheet && (dialog.open || form.matches("[data-dialog]"))) {
-      fill(sheet);
-      takeNotices(page);
-      await refresh();
-    } else {
-      if (dialog.open) dialog.close();
-      takeNotices(page);
-      if (new URL(url).pathname === new URL(listUrl).pathname) replaceList(page);
-      else location.assign(url);
-    }
-  } finally {
-    busy.removeAttribute("aria-busy");
+  const { page, url, ok, status, moved } = await load(form.getAttribute("action"), { method: "POST", body });
+  if (status === 401) return;
+  if (!ok) {
+    say(notice(page.querySelector("#main .sentence")?.textContent ?? "That did not work.", "notice bad"));
+    return;
   }
+  const done = form.closest(".notice");
+  if (done) done.remove();
+  const sheet = page.querySelector("#main > .sheet");
+  if (sheet && (dialog.open || !moved)) {
+    fill(sheet);
+    if (moved) {
+      history.replaceState({ sheet: true }, "", url);
+      replaceList((await load(listUrl, LIVE)).page);
+    }
+  } else {
+    if (dialog.open) dialog.close();
+    place(page, url);
+  }
+  takeNotices(page);
+}
+
+/** Shows a page in the place of this one; of the same list only the list. */
+function place(page, url) {
+  const isHere = new URL(url).pathname === new URL(listUrl).pathname;
+  if (isHere && page.querySelector("#list") && document.querySelector("#list")) {
+    replaceList(page);
+    return;
+  }
+  const focused = document.activeElement?.id;
+  for (const part of [".side", "#main"]) {
+    document.querySelector(part).replaceChildren(...page.querySelector(part).childNodes);
+  }
+  document.title = page.title;
+  if (!isHere) history.pushState(null, "", url);
+  shown = address();
+  listUrl = location.href;
+  enhance(document);
+  (focused && document.getElementById(focused) ? document.getElementById(focused) : document.querySelector("#main")).focus();
 }
 
 document.addEventListener("change", (event) => {
@@ -201,6 +248,13 @@ function replaceList(page) {
   const [now, then] = [document.querySelector("#list"), page.querySelector("#list")];
   if (!now || !then) return;
   const focused = document.activeElement?.closest?.("tr")?.dataset.id;
+  const selected = new Set([...now.querySelectorAll('[name="call_id"]:checked')].map((box) => box.value));
+  for (const box of then.querySelectorAll('[name="call_id"]')) box.checked = selected.has(box.value);
+  const [bulk, freshBulk] = [now.querySelector("#bulk"), then.querySelector("#bulk")];
+  if (bulk && freshBulk) {
+    freshBulk.elements.all_matching.checked = bulk.elements.all_matching.checked;
+    freshBulk.elements.campaign_id.value = bulk.elements.campaign_id.value;
+  }
   now.replaceWith(then);
   enhance(then);
   if (focused) then.querySelector(`tr[data-id="${CSS.escape(focused)}"] a`)?.focus();
@@ -210,35 +264,49 @@ function replaceList(page) {
 async function refresh() {
   const list = document.querySelector("#list");
   if (!list) return;
-  const { page, ok } = await load(dialog.open ? listUrl : location.href, { headers: { "x-live": "1" } });
+  const { page, ok } = await load(dialog.open ? listUrl : location.href, LIVE);
   const fresh = page.querySelector("#list");
   if (!ok || !fresh || !list.isConnected) return;
   const [body, freshBody] = [list.querySelector("tbody"), fresh.querySelector("tbody")];
   if (!body || !freshBody) {
+    const isFirst = list.querySelector(".first-run") !== null;
     if (!body !== !freshBody) replaceList(page);
-    if (!body && freshBody) say(notice("The first call is here."));
+    if (isFirst && freshBody) say(notice("The first call is here."));
     return;
   }
   const known = new Map([...body.rows].map((row) => [row.dataset.id, row]));
   const anchor = [...body.rows].find((row) => row.getBoundingClientRect().bottom > 0);
   const before = anchor?.getBoundingClientRect().top;
+  const wanted = new Set([...freshBody.rows].map((row) => row.dataset.id));
   let added = 0;
+  let isAtTop = true;
   let place = null;
   for (const row of [...freshBody.rows]) {
     const old = known.get(row.dataset.id);
-    if (!old) {
-      row.classList.add("fresh");
-      if (place) place.after(row);
-      else body.prepend(row);
-      added += 1;
-      place = row;
-    } else {
+    if (old) {
+      isAtTop = false;
       place = replaceRow(old, row);
+      continue;
     }
+    // Further down it is no news: it moved up from the next page.
+    if (isAtTop) {
+      row.classList.add("fresh");
+      added += 1;
+    }
+    if (place) place.after(row);
+    else body.prepend(row);
+    place = row;
   }
-  if (!added) return;
+  for (const [id, row] of known) if (!wanted.has(id) && !isUsed(row)) row.remove();
   if (anchor?.isConnected) scrollBy(0, anchor.getBoundingClientRect().top - before);
-  if (list.matches("[data-live]")) say(notice(added === 1 ? "1 new call" : `${added} new calls`));
+  if (added) say(notice(added === 1 ? "1 new call" : `${added} new calls`));
+}
+
+/** Whether somebody reads a row, or does something with it. */
+function isUsed(row) {
+  const box = row.getBoundingClientRect();
+  const isVisible = box.bottom > 0 && box.top < innerHeight;
+  return isVisible || row.contains(document.activeElement) || row.querySelector('[name="call_id"]:checked') !== null;
 }
 
 function replaceRow(old, row) {
@@ -302,5 +370,7 @@ function enhance(root) {
   countSelected();
 }
 
+// A reload leaves no dialog open.
+if (history.state?.sheet) history.replaceState(null, "");
 enhance(document);
-if (document.querySelector("#notices .notice")) say(...document.querySelectorAll("#notices .notice"));
+say(...document.querySelectorAll("#notices > .notice"));

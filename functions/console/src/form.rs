@@ -14,7 +14,7 @@ impl Form {
     /// Of a request.
     pub fn of(request: &Request) -> Self {
         let fields = form_urlencoded::parse(request.body().as_ref()).into_owned();
-        Self(fields.filter(|(_, value)| !value.trim().is_empty()).collect())
+        Self(fields.filter(|(_, value)| !value.is_empty()).collect())
     }
 
     /// All values of a field that may be given more than once.

@@ -252,7 +252,12 @@ impl State {
 /// For a visitor without a session: to sign-in, and back to the page asked for;
 /// a script is told.
 fn turned_away(request: &Request) -> Result<Response<Body>, Error> {
-    if !takes_html(request) {
+    // Our module is told, too: it can't follow to another site.
+    let is_by_the_module = request
+        .headers()
+        .get("sec-fetch-dest")
+        .is_some_and(|destination| destination == "empty");
+    if !takes_html(request) || is_by_the_module {
         return Err(Error::Unauthenticated);
     }
     let asked_for = request

@@ -32,6 +32,13 @@ impl When {
     }
 }
 
+impl When {
+    /// Without the exact instant.
+    pub fn short(&self) -> &str {
+        &self.short
+    }
+}
+
 /// An element of its own; nothing in it comes from outside.
 impl fmt::Display for When {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

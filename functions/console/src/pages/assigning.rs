@@ -52,9 +52,11 @@ struct AssignmentForm {
     return_to: Option<String>,
     /// Where an assignment that took too long goes on.
     cursor: Option<String>,
-    /// How many calls it assigned by then.
+    /// How many calls it assigned by then, and how many it could not.
     #[serde(default)]
     assigned: u64,
+    #[serde(default)]
+    failed: u64,
 }
 
 /// The calls of an assignment.
@@ -175,6 +177,7 @@ impl State {
         let which = self.which(visit, &form, call_ids.clone())?;
         let decision = visit.decision(form.reason.clone(), true)?;
         let mut sum = Sum::default();
+        let begun = Instant::now();
         let mut is_cut = false;
         match &which {
             Which::Named(ids) => {
@@ -194,7 +197,7 @@ impl State {
                     seen += page.entries.len();
                     cursor = page.next_cursor;
                     is_cut = cursor.is_some();
-                    if !is_cut || seen >= MAX_PREVIEWED {
+                    if !is_cut || seen >= MAX_PREVIEWED || begun.elapsed() > TIME {
                         break;
                     }
                 }
@@ -233,6 +236,7 @@ impl State {
         let decision = visit.decision(form.reason.clone(), false)?;
         let mut sum = Sum {
             assigned: form.assigned,
+            failed: form.failed,
             ..Sum::default()
         };
         let id = match self.which(visit, &form, call_ids)? {
@@ -263,6 +267,7 @@ impl State {
                             ("return_to", text(&form.return_to)),
                             ("cursor", cursor),
                             ("assigned", sum.assigned.to_string()),
+                            ("failed", sum.failed.to_string()),
                         ],
                     });
                 }
@@ -291,7 +296,7 @@ impl State {
             .await
     }
 
-    /// Page by page, as long as there is time; where it goes on.
+    /// Page by page, as long as there is time and the store answers; where it goes on.
     async fn assign_pages(
         &self,
         list: &CallList,
@@ -302,16 +307,27 @@ impl State {
     ) -> Result<(AssignmentId, Option<String>), Error> {
         let begun = Instant::now();
         let mut cursor = form.cursor.clone();
+        let mut assigned_by = None;
         loop {
-            let (id, page) = self
+            let page = self
                 .decider
                 .assign_matching(list, cursor.as_deref(), target, decision)
-                .await?;
+                .await;
+            let (id, page) = match (page, assigned_by) {
+                (Ok(page), _) => page,
+                // What was assigned is told of, and can be undone.
+                (Err(error), Some(id)) => {
+                    tracing::error!(%error, "an assignment was interrupted");
+                    return Ok((id, cursor));
+                }
+                (Err(error), None) => return Err(error),
+            };
             sum.add(&page.entries);
             cursor = page.next_cursor;
             if cursor.is_none() || begun.elapsed() > TIME {
                 return Ok((id, cursor));
             }
+            assigned_by = Some(id);
         }
     }
 
@@ -321,12 +337,16 @@ impl State {
             return_to: target,
             cursor,
             undone,
+            changed_since,
+            failed,
         } = Form::of(request).read()?;
         let decision = visit.decision(None, false)?;
         let begun = Instant::now();
         let mut cursor = cursor;
         let mut sum = Sum {
             assigned: undone,
+            changed_since,
+            failed,
             ..Sum::default()
         };
         let target = return_to(visit, target);
@@ -343,6 +363,8 @@ impl State {
                         fields: vec![
                             ("cursor", next),
                             ("undone", sum.assigned.to_string()),
+                            ("changed_since", sum.changed_since.to_string()),
+                            ("failed", sum.failed.to_string()),
                             ("return_to", target),
                         ],
                     });
@@ -387,6 +409,10 @@ struct UndoForm {
     cursor: Option<String>,
     #[serde(default)]
     undone: u64,
+    #[serde(default)]
+    changed_since: u64,
+    #[serde(default)]
+    failed: u64,
 }
 
 fn return_to(visit: &Visit, wanted: Option<String>) -> String {

@@ -87,14 +87,12 @@ struct ConversionForm {
     converted: String,
     amount: Option<String>,
     currency: Option<String>,
-    reason: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct AttributionForm {
     /// A campaign, `none` or `automatic`.
     campaign_id: String,
-    reason: Option<String>,
 }
 
 impl CallPage<'_> {
@@ -400,7 +398,6 @@ impl State {
             converted,
             amount,
             currency,
-            reason,
         } = Form::of(request).read()?;
         let wanted = match converted.as_str() {
             "automatic" => None,
@@ -421,7 +418,7 @@ impl State {
                 return Err(Error::invalid("converted", must));
             }
         };
-        let decision = visit.decision(reason, false)?;
+        let decision = visit.decision(None, false)?;
         let (before, after) = self.decider.convert(&id, wanted, &decision).await?;
         let path = path_of("calls", id.as_str());
         let text = match after.record.decisions.conversion(&after.record.call) {
@@ -443,12 +440,12 @@ impl State {
 
     pub async fn assign_call(&self, request: &Request, visit: &Visit) -> Result<Response<Body>, Error> {
         let id: CallId = path_id(request, NO_CALL)?;
-        let AttributionForm { campaign_id, reason } = Form::of(request).read()?;
+        let AttributionForm { campaign_id } = Form::of(request).read()?;
         let target = match campaign_id.as_str() {
             "automatic" => Target::Automatic,
             _ => self.target(campaign_id).await?,
         };
-        let decision = visit.decision(reason, false)?;
+        let decision = visit.decision(None, false)?;
         let assignment_id = AssignmentId::new(visit.now);
         let (before, after) = self
             .decider

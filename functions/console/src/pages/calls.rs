@@ -1,5 +1,7 @@
 //! Lists of calls: all, those of a campaign, those that nobody is credited with.
 
+use std::time::{Duration, Instant};
+
 use askama::Template;
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -28,8 +30,10 @@ use crate::visit::Visit;
 
 /// Calls of one file.
 const MAX_CSV_CALLS: usize = 10_000;
+/// How long such a file may take to be put together.
+const CSV_TIME: Duration = Duration::from_secs(15);
 /// Pages back to which a list knows the way.
-const MAX_TRAIL: usize = 20;
+const MAX_TRAIL: usize = 8;
 /// Days of a list that is not in the order of time, unless others are asked for.
 const SORTED_DAYS: i64 = 30;
 /// Parameters that say which part of a list is shown, not what is in it.
@@ -194,6 +198,12 @@ impl CallRow {
         }
     }
 
+    /// Which call this is, for those who don't see the row around it.
+    pub fn who(&self) -> String {
+        let customer = self.customer.as_deref().unwrap_or("an unknown customer");
+        format!("{customer}, {}", self.started.short())
+    }
+
     pub fn outcome_title(&self) -> String {
         words(self.outcome)
     }
@@ -251,6 +261,17 @@ impl CallTable<'_> {
 
     pub fn is_everything(&self) -> bool {
         self.scope == Scope::All
+    }
+
+    /// Whether the list is of calls that are credited to nobody, so that to say so again
+    /// would change nothing.
+    pub fn is_unattributed(&self) -> bool {
+        self.is_open() && !self.visit.address.has("attribution", "ambiguous")
+    }
+
+    /// Whether the way back is known page by page.
+    pub fn has_trail(&self) -> bool {
+        !self.visit.address.value("trail").is_empty()
     }
 
     pub fn is_open(&self) -> bool {
@@ -356,7 +377,19 @@ impl State {
     /// All calls of a list in one file.
     pub async fn calls_as_csv(&self, visit: &Visit) -> Result<Response<Body>, Error> {
         let Asked { list, .. } = asked(visit, &Scope::All, self)?;
-        let page = self.calls.list(&list, MAX_CSV_CALLS, None).await?;
+        let mut page = self.calls.list(&list, MAX_CSV_CALLS, None).await?;
+        let begun = Instant::now();
+        // A page may end before it is full, where few calls match.
+        while let Some(cursor) = page.next_cursor.take() {
+            let room = MAX_CSV_CALLS - page.entries.len();
+            if room == 0 || begun.elapsed() > CSV_TIME {
+                page.next_cursor = Some(cursor);
+                break;
+            }
+            let next = self.calls.list(&list, room, Some(&cursor)).await?;
+            page.entries.extend(next.entries);
+            page.next_cursor = next.next_cursor;
+        }
         if page.next_cursor.is_some() {
             return Err(Error::Invalid {
                 code: "window_too_large",

@@ -206,7 +206,10 @@ impl State {
 fn unless_too_many(found: Result<Overviews, Error>) -> Result<(Overviews, Option<&'static str>), Error> {
     match found {
         Ok(overviews) => Ok((overviews, None)),
-        Err(Error::Invalid { .. }) => {
+        Err(Error::Invalid {
+            code: "window_too_large",
+            ..
+        }) => {
             let refusal = "There are too many calls to count them on this page: ask for fewer days.";
             Ok((Overviews::default(), Some(refusal)))
         }
@@ -525,7 +528,7 @@ impl State {
         let upload = Upload::of_csv(&file(request, "contacts").await?)?;
         let by = &visit.session.person.identity;
         let added = upload
-            .keep(&self.campaigns, &id, self.country, by, visit.now)
+            .keep(&self.campaigns, &id, (self.country, &visit.zone), by, visit.now)
             .await?;
         self.numbers_page(&id, visit, Some(added)).await
     }
