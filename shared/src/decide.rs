@@ -307,7 +307,8 @@ impl Decider {
     }
 
     /// Says whether a call reached its goal; `None` leaves that to the outcome.
-    /// Its head before and after.
+    /// Its head before and after, the same where it has another revision than
+    /// `seen`.
     ///
     /// # Errors
     /// Not found where there is no such call.
@@ -315,9 +316,13 @@ impl Decider {
         &self,
         call_id: &CallId,
         converted: Option<(bool, Option<Money>)>,
+        seen: Option<u64>,
         decision: &Decision,
     ) -> Result<(Head, Head), Error> {
-        let step = |head: &Head| converted_as(head, converted.clone(), decision);
+        let step = |head: &Head| match seen.is_none_or(|seen| seen == head.revision) {
+            true => converted_as(head, converted.clone(), decision),
+            false => None,
+        };
         self.decide(call_id, decision, step).await?.ok_or(NO_CALL)
     }
 

@@ -262,8 +262,12 @@ impl Person {
         let find = "[...document.querySelectorAll('body *')].filter((element) => {
             const box = element.getBoundingClientRect();
             const style = getComputedStyle(element);
-            const hidden = style.clipPath !== 'none' || element.closest('.hidden, .skip, thead, dialog:not([open])');
-            return !hidden && box.width > 0 && style.position !== 'fixed' && box.right > innerWidth + 1;
+            const hidden = style.clipPath !== 'none' || element.closest('.hidden, .skip, dialog:not([open]), svg');
+            const sticksOut = box.right > innerWidth + 1 || box.left < -1;
+            // A name that ends in dots is whole in its title.
+            const cuts = style.overflowX === 'hidden' && style.textOverflow !== 'ellipsis';
+            const isCut = cuts && element.scrollWidth > element.clientWidth + 1;
+            return !hidden && box.width > 0 && style.position !== 'fixed' && (sticksOut || isCut);
           }).map((element) => element.outerHTML.slice(0, 120))
           .concat(document.documentElement.scrollWidth > innerWidth ? ['the page'] : [])";
         self.page.evaluate(find).await.unwrap().into_value().unwrap()

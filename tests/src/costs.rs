@@ -1,5 +1,6 @@
 //! What a request costs at the store: units and round trips are budgets.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
@@ -461,13 +462,13 @@ async fn a_page_of_the_console_costs_what_it_reads() {
     } else {
         &[300, 1500]
     };
-    let mut lists = Vec::new();
+    let mut lists: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for size in sizes {
         let world = World::new().await;
         let campaign = world.campaign("Spring mailing").await;
+        store_calls(&world, *size, Some(&campaign)).await;
         let ever = json!({ "from": "2020-01-01T00:00:00Z" });
         world.assign(&campaign, "+16125550142", &ever).await.expect(200);
-        store_calls(&world, *size, Some(&campaign)).await;
         let mut browser = Browser::new(&world);
         browser.sign_in(ANNA).await;
         world.stack.clock().set("2026-11-20T00:00:00Z".parse().unwrap());
@@ -499,11 +500,17 @@ async fn a_page_of_the_console_costs_what_it_reads() {
             eprintln!("{size} calls: {page}: {units} read units, {milliseconds} ms");
             assert!(write_units(&requests) == 0.0, "to look changes nothing");
             if ["/calls", "/unattributed"].contains(&page.as_str()) || page.ends_with("/calls") {
-                lists.push(units);
+                let page = page.replace(&campaign, "{id}");
+                lists.entry(page).or_default().push(units);
             }
         }
     }
-    assert!(lists.iter().all(|units| *units <= 7.0), "{lists:?}");
-    let least = lists.iter().copied().fold(f64::INFINITY, f64::min);
-    assert!(lists.iter().all(|units| *units <= least + 3.0), "{lists:?}");
+    for (page, units) in lists {
+        let least = units.iter().copied().fold(f64::INFINITY, f64::min);
+        // Whatever the size, but for a few bytes of difference between one call and another.
+        assert!(
+            units.iter().all(|units| *units <= 9.0 && *units <= least + 0.5),
+            "{page}: {units:?}"
+        );
+    }
 }

@@ -54,7 +54,7 @@ impl State {
         let mut wanted: ConvertCall = read_json(request)?;
         let decision = decision(context, wanted.reason.take(), false)?;
         let converted = Some(wanted.into_converted()?);
-        let (_, after) = self.decider.convert(&call_id, converted, &decision).await?;
+        let (_, after) = self.decider.convert(&call_id, converted, None, &decision).await?;
         self.call_answer(&after, None).await
     }
 
@@ -66,7 +66,7 @@ impl State {
         Query::of(request).finish()?;
         let decision = decision(context, None, false)?;
         let call_id: CallId = path_id(request, NO_CALL)?;
-        let (_, after) = self.decider.convert(&call_id, None, &decision).await?;
+        let (_, after) = self.decider.convert(&call_id, None, None, &decision).await?;
         self.call_answer(&after, None).await
     }
 

@@ -227,7 +227,6 @@ function place(page, url) {
 
 document.addEventListener("change", (event) => {
   const field = event.target;
-  if (field.matches("form[data-auto] select")) field.form.requestSubmit();
   if (field.matches("[data-all]")) {
     for (const box of document.querySelectorAll('[name="call_id"]')) box.checked = field.checked;
   }
@@ -360,10 +359,9 @@ async function unfoldPayload(details) {
 
 /** Shows what works only with this module. */
 function enhance(root) {
-  for (const element of root.querySelectorAll("[data-all], [data-copy], [data-copy-from], [data-json]")) {
+  for (const element of root.querySelectorAll("[data-page], [data-copy], [data-copy-from], [data-json]")) {
     element.hidden = false;
   }
-  for (const element of root.querySelectorAll("[data-noscript]")) element.hidden = true;
   for (const details of root.querySelectorAll("[data-json]")) {
     details.addEventListener("toggle", () => unfoldPayload(details), { once: true });
   }

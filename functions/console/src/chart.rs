@@ -33,6 +33,10 @@ pub struct Day {
     /// Of the bar of conversions.
     pub converted_y: u64,
     pub converted_height: u64,
+    /// Which it is, and what it counts.
+    pub day: String,
+    pub calls: u64,
+    pub converted: u64,
     /// What is said of it on hover.
     pub title: String,
     /// Written below it, where there is room.
@@ -64,6 +68,9 @@ impl Days {
                 height: height(count.calls),
                 converted_y: HEIGHT - height(count.converted),
                 converted_height: height(count.converted),
+                day: day.strftime("%-d %b").to_string(),
+                calls: count.calls,
+                converted: count.converted,
                 title: format!(
                     "{}: {}, {}",
                     day.strftime("%-d %b"),

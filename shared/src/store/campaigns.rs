@@ -52,8 +52,9 @@ const MAX_ARCHIVED: usize = 2000;
 /// Campaigns that may have the same contact.
 const MAX_CONTACT_CAMPAIGNS: i32 = 100;
 
-/// Campaigns among which people choose.
-const MAX_CHOICES: i32 = 1000;
+/// Campaigns among which people choose, the newest ones: as many as a page can show
+/// twice and still be small.
+const MAX_CHOICES: i32 = 300;
 
 /// What is said of a campaign that is not there.
 pub const NO_CAMPAIGN: Error = Error::NotFound {

@@ -87,6 +87,8 @@ struct ConversionForm {
     converted: String,
     amount: Option<String>,
     currency: Option<String>,
+    /// The revision that is to be undone, of an undo.
+    revision: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -398,6 +400,7 @@ impl State {
             converted,
             amount,
             currency,
+            revision,
         } = Form::of(request).read()?;
         let wanted = match converted.as_str() {
             "automatic" => None,
@@ -419,9 +422,12 @@ impl State {
             }
         };
         let decision = visit.decision(None, false)?;
-        let (before, after) = self.decider.convert(&id, wanted, &decision).await?;
+        let (before, after) = self.decider.convert(&id, wanted, revision, &decision).await?;
         let path = path_of("calls", id.as_str());
         let text = match after.record.decisions.conversion(&after.record.call) {
+            _ if revision.is_some_and(|seen| seen != before.revision) => {
+                "The call has changed since, so nothing was undone: look at it first."
+            }
             _ if before.revision == after.revision => "It was so before: nothing changed.",
             Conversion {
                 source: ConversionSource::Automatic,
@@ -432,7 +438,7 @@ impl State {
         };
         let undo = (before.revision != after.revision).then(|| Undo {
             action: format!("{path}/conversion"),
-            fields: conversion_fields(&before.record),
+            fields: conversion_fields(&before.record, after.revision),
         });
         let notice = Notice::new(text.to_owned(), undo, visit.now);
         self.done(visit, &visit.back_or(&path), notice).await
@@ -478,10 +484,10 @@ impl State {
 /// Calls that may begin in the same instant.
 const SAME_INSTANT: usize = 10;
 
-/// The form that says again what a person had said.
-fn conversion_fields(record: &CallRecord) -> Vec<(String, String)> {
+/// The form that says again what a person had said, unless the call has changed since.
+fn conversion_fields(record: &CallRecord, revision: u64) -> Vec<(String, String)> {
     let field = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    match &record.decisions.converted {
+    let mut fields = match &record.decisions.converted {
         None => vec![field("converted", "automatic")],
         Some(decided) => {
             let mut fields = vec![field(
@@ -494,7 +500,9 @@ fn conversion_fields(record: &CallRecord) -> Vec<(String, String)> {
             }
             fields
         }
-    }
+    };
+    fields.push(field("revision", &revision.to_string()));
+    fields
 }
 
 fn campaigns_of_entry(entry: &HistoryEntry) -> Vec<shared::campaign::CampaignId> {
