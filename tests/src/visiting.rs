@@ -339,7 +339,7 @@ async fn an_ambiguous_call_offers_its_candidates() {
     for (id, name) in campaigns.iter().zip(["Spring", "Radio"]) {
         assert!(
             choices.contains(&format!(
-                "value=\"{id}\" aria-label=\"Credit it to {name}\">{name}</button>"
+                "value=\"{id}\" aria-label=\"{name}: credit it to this campaign\">{name}</button>"
             )),
             "{choices}"
         );
