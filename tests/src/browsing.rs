@@ -234,6 +234,18 @@ async fn a_delivery_is_previewed_and_taken_in_again_over_the_log() {
         person.value("document.querySelectorAll('tbody tr').length").await,
         4
     );
+    person.wait("location.pathname === '/deliveries'").await;
+    // The same from a page of its own: what it leads to is a page of its own, too.
+    let delivery = person.value("document.querySelector('td.date a').pathname").await;
+    person.go(delivery.as_str().unwrap()).await;
+    person.enter("[name=action]").await;
+    person.sees("No fact of a call would change.").await;
+    person.enter("#dialog button.primary").await;
+    person.wait("location.pathname.startsWith('/calls/conv_')").await;
+    person.wait("!document.querySelector('#dialog').open").await;
+    person
+        .wait("document.querySelector('#main > .sheet #set-converted') !== null")
+        .await;
     person.leave().await;
 }
 

@@ -456,7 +456,15 @@ async fn many_calls_are_assigned_after_a_preview_and_undone() {
         &[
             ("campaign_id", "none"),
             ("all_matching", "yes"),
+            ("scope", "all"),
             ("filter", "colour=red"),
+        ],
+        // What is left out never means all calls there are.
+        &[("campaign_id", spring.as_str()), ("all_matching", "yes")],
+        &[
+            ("campaign_id", spring.as_str()),
+            ("all_matching", "yes"),
+            ("scope", "campaign"),
         ],
     ] {
         for target in ["/assignments/preview", "/assignments"] {

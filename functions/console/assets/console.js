@@ -193,7 +193,8 @@ async function send(form, submitter) {
   const done = form.closest(".notice");
   if (done) done.remove();
   const sheet = page.querySelector("#main > .sheet");
-  if (sheet && (dialog.open || !moved)) {
+  const isOverTheList = dialog.open && history.state?.sheet;
+  if (sheet && (isOverTheList || !moved)) {
     fill(sheet);
     if (moved) {
       history.replaceState({ sheet: true }, "", url);
@@ -319,7 +320,9 @@ function replaceRow(old, row) {
 
 setInterval(() => {
   const isWatched = document.visibilityState === "visible" && document.querySelector("[data-live]");
-  if (isWatched) refresh().catch(() => {});
+  if (isWatched) {
+    refresh().catch(() => say(notice("This list could not be brought up to date; it is tried again.", "notice bad")));
+  }
 }, POLL_MILLISECONDS);
 
 // ------------------------------------------------------------------ JSON
@@ -346,7 +349,12 @@ function unfold(details, entries) {
 }
 
 async function unfoldPayload(details) {
-  const text = await (await fetch(details.dataset.json)).text();
+  const response = await fetch(details.dataset.json).catch(() => null);
+  if (!response?.ok) {
+    say(notice("The payload could not be loaded: reload the page.", "notice bad"));
+    return;
+  }
+  const text = await response.text();
   try {
     const value = JSON.parse(text);
     unfold(details, Object.entries(value));
@@ -354,6 +362,11 @@ async function unfoldPayload(details) {
     details.append(Object.assign(document.createElement("pre"), { textContent: text }));
   }
 }
+
+// A page that comes back as it was left has nothing on its way.
+addEventListener("pageshow", () => {
+  for (const form of document.querySelectorAll("form[aria-busy]")) form.removeAttribute("aria-busy");
+});
 
 // ------------------------------------------------------------------------
 

@@ -391,9 +391,14 @@ impl State {
             return Ok(Which::Named(call_ids));
         }
         let scope = match (form.scope.as_deref(), &form.scope_id) {
+            (Some("all"), _) => Scope::All,
             (Some("open"), _) => Scope::Open,
             (Some("campaign"), Some(id)) => Scope::Campaign(id.clone()),
-            _ => Scope::All,
+            // Nothing that is left out may mean all calls there are.
+            _ => {
+                let must = "scope must be all, open, or campaign with its scope_id";
+                return Err(Error::invalid("scope", must));
+            }
         };
         let address = Address::with_query("/calls", form.filter.as_deref().unwrap_or_default());
         let mut list = self.list_of(visit, &address, &scope)?;
