@@ -558,6 +558,17 @@ async fn a_campaign_is_made_given_numbers_and_contacts_and_archived() {
         "{report}"
     );
     assert_eq!(view().await["contact_count"], 2);
+    let find = async |browser: &mut Browser, number: &str| {
+        let page = browser.page(&format!("{numbers}?contact={number}")).await;
+        between(&page, ">Contacts <", "Upload contacts").to_owned()
+    };
+    let found = find(&mut browser, "%2B1%20(612)%20555-0187").await;
+    assert!(
+        found.contains("+1 612-555-0187") && !found.contains("0188"),
+        "{found}"
+    );
+    let found = find(&mut browser, "%2B16125550189").await;
+    assert!(found.contains("is no contact of the campaign"), "{found}");
     for (file, said) in [
         ("", "choose a file first"),
         ("phone\n1\n", "the first row must name"),
@@ -813,6 +824,22 @@ async fn what_is_shown_can_be_taken_as_a_file() {
 }
 
 #[tokio::test]
+async fn the_address_that_a_form_left_leads_to_a_page() {
+    let world = World::new().await;
+    let campaign = world.campaign("Spring mailing").await;
+    let mut browser = signed_in(&world).await;
+    let campaign = format!("/campaigns/{campaign}");
+    for (address, page) in [
+        ("/assignments/preview".to_owned(), "/calls".to_owned()),
+        ("/reattributions/preview".to_owned(), "/calls".to_owned()),
+        (format!("{campaign}/contacts"), format!("{campaign}/numbers")),
+    ] {
+        let answer = browser.get(&address).await;
+        assert_eq!((answer.status, answer.header("location")), (303, page.as_str()));
+    }
+}
+
+#[tokio::test]
 async fn pages_and_files_are_small() {
     let world = World::new().await;
     for number in 0..300 {
@@ -839,7 +866,12 @@ async fn pages_and_files_are_small() {
             .request(Method::GET, &format!("/assets/{file}"), &gzip, "")
             .await;
         assert_eq!(answer.status, 200, "{file}");
+        assert!(answer.header("cache-control").ends_with("immutable"), "{file}");
         bytes += answer.body.len();
+        // Of a page that was written before the console was last deployed.
+        let (name, _) = file.split_once('?').expect("an address has its version");
+        let answer = browser.get(&format!("/assets/{name}?v=0")).await;
+        assert_eq!(answer.header("cache-control"), "public, max-age=300");
     }
     assert!(bytes < 40_000, "{bytes} bytes");
 }

@@ -7,7 +7,7 @@ use lambda_http::{Body, Request};
 use serde::Deserialize;
 use shared::decide::Decider;
 use shared::error::Error;
-use shared::http::{Context, path_parameter};
+use shared::http::{Context, path_id, path_parameter};
 use shared::ingest::Ingest;
 use shared::phone_number::Country;
 use shared::query::Query;
@@ -15,7 +15,7 @@ use shared::replay::Replayer;
 use shared::report::Reporter;
 use shared::runtime::{aws, default_country, log_failure, setting};
 use shared::store::calls::CallStore;
-use shared::store::campaigns::CampaignStore;
+use shared::store::campaigns::{CampaignStore, NO_CAMPAIGN};
 use shared::store::deliveries::DeliveryStore;
 use shared::store::sync::SyncStore;
 use url::form_urlencoded;
@@ -25,7 +25,8 @@ use crate::access::provider::Provider;
 use crate::access::seal::forget_cookie;
 use crate::access::session::{Session, Sessions};
 use crate::access::sign_in::{self, PendingSignIn};
-use crate::pages;
+use crate::address::Address;
+use crate::pages::{self, numbers::numbers_path};
 use crate::visit::{Notice, Visit};
 
 /// All that outlives a request.
@@ -97,7 +98,8 @@ impl State {
         origin.expect_same_origin(request.method(), request.headers())?;
         match context.route.as_str() {
             "GET /assets/{name}" => {
-                return pages::asset(&path_parameter(request, "name")?, request.headers());
+                let name = path_parameter(request, "name")?;
+                return pages::asset(&name, Address::of(request).value("v"), request.headers());
             }
             "GET /sign-in" => return self.begin_sign_in(request, context, &origin).await,
             "GET /sign-in/callback" => return self.complete_sign_in(request, context, &origin).await,
@@ -142,6 +144,9 @@ impl State {
             "GET /calls/{id}/raw" => self.raw_call(request, visit).await,
             "POST /calls/{id}/conversion" => self.convert_call(request, visit).await,
             "POST /calls/{id}/attribution" => self.assign_call(request, visit).await,
+            // Where a form has left its address and nothing is to be sent again.
+            "GET /assignments/preview" | "GET /reattributions/preview" => see_other("/calls", []),
+            "GET /campaigns/{id}/contacts" => see_other(&numbers_path(&path_id(request, NO_CAMPAIGN)?), []),
             "GET /unattributed" => self.unattributed_calls(visit).await,
             "POST /assignments/preview" => self.preview_assignment(request, visit).await,
             "POST /assignments" => self.assign_calls(request, visit).await,

@@ -25,7 +25,8 @@ use shared::store::calls::CallList;
 use crate::address::Address;
 use crate::form::Form;
 use crate::handler::State;
-use crate::pages::calls::{Scope, end_of_day};
+use crate::pages::call_table::Scope;
+use crate::pages::calls::end_of_day;
 use crate::show::{count, counted};
 use crate::visit::{Notice, Undo, Visit};
 

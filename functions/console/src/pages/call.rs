@@ -22,7 +22,7 @@ use shared::store::calls::{CallFilter, CallList, CallRecord, Head, NO_CALL, Numb
 use crate::address::path_of;
 use crate::form::Form;
 use crate::handler::State;
-use crate::pages::calls::{CreditShown, active, method_name};
+use crate::pages::call_table::{CreditShown, active, method_name};
 use crate::show::{When, bytes, clock, money, words};
 use crate::visit::{Notice, Undo, Visit};
 

@@ -1,6 +1,4 @@
-//! Campaigns: what they come to, what belongs to them, and how that is changed.
-
-use std::collections::BTreeMap;
+//! Campaigns: what they come to, and their settings.
 
 use askama::Template;
 use jiff::Timestamp;
@@ -8,31 +6,25 @@ use lambda_http::Body;
 use lambda_http::Request;
 use lambda_http::http::Response;
 use serde::Deserialize;
-use shared::api::campaigns::{
-    AssignmentRequest, ChangedCampaign, ContactsAdded, NewCampaign, read_agent, read_number,
-};
-use shared::calendar::Moment;
-use shared::campaign::{Asset, Campaign, CampaignId, CampaignStatus, Contact, DatedAssignment};
-use shared::contacts::Upload;
+use shared::api::campaigns::{ChangedCampaign, NewCampaign};
+use shared::campaign::{Asset, Campaign, CampaignId, CampaignStatus, DatedAssignment};
 use shared::error::Error;
-use shared::http::{Instant, path_id};
-use shared::phone_number::PhoneNumber;
+use shared::http::path_id;
 use shared::report::{Count, DURATIONS, Overviews};
 use shared::store::calls::CallFilter;
 use shared::store::campaigns::{CampaignRecord, NO_CAMPAIGN};
 
 use crate::address::{Address, path_of};
-use crate::chart::{Bar, Days, Span, bars, timeline};
-use crate::form::{Form, file};
+use crate::chart::{Bar, Days, bars};
+use crate::form::Form;
 use crate::handler::State;
-use crate::pages::calls::OUTCOMES;
-use crate::show::{When, clock, count, counted, percent};
+use crate::pages::call_table::OUTCOMES;
+use crate::pages::numbers::numbers_path;
+use crate::show::{When, clock, count, percent};
 use crate::visit::{Notice, Visit};
 
 /// Campaigns of one page.
 const PAGE: usize = 50;
-/// Contacts of one page.
-const CONTACTS: usize = 25;
 /// Days that trends and overviews cover, unless others are asked for.
 const DAYS: i64 = 30;
 const SPANS: [i64; 3] = [7, 30, 90];
@@ -163,8 +155,12 @@ impl State {
             "{} is there. Give it the numbers that its advertisements show.",
             campaign.name
         );
-        let path = format!("{}/numbers", path_of("campaigns", campaign.id.as_str()));
-        self.done(visit, &path, Notice::new(text, None, visit.now)).await
+        self.done(
+            visit,
+            &numbers_path(&campaign.id),
+            Notice::new(text, None, visit.now),
+        )
+        .await
     }
 
     pub async fn change_campaign(&self, request: &Request, visit: &Visit) -> Result<Response<Body>, Error> {
@@ -217,7 +213,8 @@ fn unless_too_many(found: Result<Overviews, Error>) -> Result<(Overviews, Option
     }
 }
 
-fn is_current(assignment: &DatedAssignment, now: Timestamp) -> bool {
+/// Whether a number or an agent belongs to its campaign at an instant.
+pub fn is_current(assignment: &DatedAssignment, now: Timestamp) -> bool {
     assignment.from <= now && assignment.to.is_none_or(|to| now < to)
 }
 
@@ -305,272 +302,6 @@ impl State {
             ),
             has_numbers: !record.assignments.is_empty() || record.contact_count > 0,
         })
-    }
-}
-
-// ------------------------------------------------------ numbers and contacts
-
-#[derive(Template)]
-#[template(path = "campaign_numbers.html")]
-struct NumbersPage<'a> {
-    visit: &'a Visit,
-    head: CampaignHead<'a>,
-    numbers: Vec<Belonging>,
-    agents: Vec<Belonging>,
-    contact_count: u64,
-    contacts: Vec<ContactRow>,
-    next: Option<Address>,
-    upload: Option<ContactsAdded>,
-}
-
-/// A number or an agent, and when it belonged to the campaign.
-struct Belonging {
-    title: String,
-    value: String,
-    spans: Vec<SpanShown>,
-    timeline: Vec<Span>,
-    is_current: bool,
-}
-
-struct SpanShown {
-    from: When,
-    to: Option<When>,
-    by: String,
-    /// Of the entry, as a form names it.
-    instant: String,
-}
-
-struct ContactRow {
-    number: String,
-    value: String,
-    from: Option<When>,
-    to: Option<When>,
-}
-
-#[derive(Deserialize)]
-struct NumberForm {
-    number: String,
-    from: Option<Moment>,
-    to: Option<Moment>,
-    #[serde(rename = "move")]
-    take_over: Option<String>,
-    /// `assign`, `end` or `remove`.
-    action: String,
-}
-
-#[derive(Deserialize)]
-struct AgentForm {
-    agent_id: String,
-    from: Option<Moment>,
-    to: Option<Moment>,
-    action: String,
-}
-
-#[derive(Deserialize)]
-struct ContactForm {
-    number: String,
-}
-
-impl NumbersPage<'_> {
-    fn counted(&self, number: &u64, thing: &str) -> String {
-        counted(*number, thing)
-    }
-
-    fn today(&self) -> String {
-        self.visit.zone.local(self.visit.now).date().to_string()
-    }
-}
-
-impl State {
-    pub async fn campaign_numbers(&self, request: &Request, visit: &Visit) -> Result<Response<Body>, Error> {
-        let id: CampaignId = path_id(request, NO_CAMPAIGN)?;
-        self.numbers_page(&id, visit, None).await
-    }
-
-    async fn numbers_page(
-        &self,
-        id: &CampaignId,
-        visit: &Visit,
-        upload: Option<ContactsAdded>,
-    ) -> Result<Response<Body>, Error> {
-        let cursor = Some(visit.address.value("cursor")).filter(|cursor| !cursor.is_empty());
-        let (record, contacts) = tokio::try_join!(
-            self.campaigns.get(id),
-            self.campaigns.contacts(id, CONTACTS, cursor),
-        )?;
-        let mut numbers: BTreeMap<&PhoneNumber, Vec<&DatedAssignment>> = BTreeMap::new();
-        let mut agents: BTreeMap<&str, Vec<&DatedAssignment>> = BTreeMap::new();
-        for (asset, assignment) in &record.assignments {
-            match asset {
-                Asset::Number(number) => numbers.entry(number).or_default().push(assignment),
-                Asset::Agent(agent_id) => agents.entry(agent_id).or_default().push(assignment),
-            }
-        }
-        let earliest = record
-            .assignments
-            .iter()
-            .map(|(_, assignment)| assignment.from)
-            .min();
-        let belonging = |title: String, value: String, spans: Vec<&DatedAssignment>| Belonging {
-            title,
-            value,
-            timeline: timeline(&spans, earliest.unwrap_or(visit.now), visit.now),
-            is_current: spans.iter().any(|span| is_current(span, visit.now)),
-            spans: spans.into_iter().map(|span| span_shown(span, visit)).collect(),
-        };
-        let numbers = numbers
-            .into_iter()
-            .map(|(number, spans)| belonging(number.readable(), number.to_string(), spans));
-        let numbers = numbers.collect();
-        let agents = agents
-            .into_iter()
-            .map(|(agent_id, spans)| belonging(agent_id.to_owned(), agent_id.to_owned(), spans));
-        let path = format!("{}/numbers", path_of("campaigns", id.as_str()));
-        let next = contacts
-            .next_cursor
-            .as_ref()
-            .map(|cursor| Address::with_query(&path, "").with("cursor", cursor));
-        visit.page(&NumbersPage {
-            visit,
-            head: CampaignHead {
-                campaign: &record.campaign,
-                tab: Tab::Numbers,
-            },
-            numbers,
-            agents: agents.collect(),
-            contact_count: record.contact_count,
-            contacts: contacts
-                .entries
-                .iter()
-                .map(|contact| contact_row(contact, visit))
-                .collect(),
-            next,
-            upload,
-        })
-    }
-
-    pub async fn assign_number(&self, request: &Request, visit: &Visit) -> Result<Response<Body>, Error> {
-        let id: CampaignId = path_id(request, NO_CAMPAIGN)?;
-        let form: NumberForm = Form::of(request).read()?;
-        let number = read_number(&form.number, self.country)?;
-        let readable = number.readable();
-        let asset = Asset::Number(number);
-        let wanted = Change {
-            from: form.from,
-            to: form.to,
-            take_over: form.take_over.is_some(),
-            action: form.action,
-        };
-        self.change_asset(&id, &asset, &readable, wanted, visit).await
-    }
-
-    pub async fn assign_agent(&self, request: &Request, visit: &Visit) -> Result<Response<Body>, Error> {
-        let id: CampaignId = path_id(request, NO_CAMPAIGN)?;
-        let form: AgentForm = Form::of(request).read()?;
-        let asset = read_agent(form.agent_id.trim().to_owned())?;
-        let wanted = Change {
-            from: form.from,
-            to: form.to,
-            take_over: false,
-            action: form.action,
-        };
-        self.change_asset(&id, &asset, form.agent_id.trim(), wanted, visit)
-            .await
-    }
-
-    async fn change_asset(
-        &self,
-        id: &CampaignId,
-        asset: &Asset,
-        title: &str,
-        change: Change,
-        visit: &Visit,
-    ) -> Result<Response<Body>, Error> {
-        let by = &visit.session.person.identity;
-        let instant = |moment: Option<Moment>| match moment {
-            Some(moment) => {
-                let at = moment.instant(&visit.zone);
-                at.map(Some).map_err(|why| Error::invalid("from", why))
-            }
-            None => Ok(None),
-        };
-        let from = instant(change.from)?;
-        let text = match (change.action.as_str(), from) {
-            ("assign", _) => {
-                let wanted = AssignmentRequest {
-                    from: from.map(Instant),
-                    to: instant(change.to)?.map(Instant),
-                    take_over: change.take_over,
-                };
-                let wanted = wanted.into_wanted(id.clone(), by);
-                self.campaigns.assign(asset, wanted, visit.now).await?;
-                format!(
-                    "{title} belongs to this campaign. Calls that are here already stay as they are: re-attribute them where they should move."
-                )
-            }
-            ("end", _) => {
-                self.campaigns.end(asset, id, by, visit.now).await?;
-                format!("{title} belongs to this campaign no more, from now on.")
-            }
-            ("remove", Some(from)) => {
-                self.campaigns.remove(asset, id, from).await?;
-                format!("The entry of {title} is removed, as if it had never been.")
-            }
-            _ => return Err(Error::invalid("action", "action must be assign, end or remove")),
-        };
-        let path = format!("{}/numbers", path_of("campaigns", id.as_str()));
-        self.done(visit, &path, Notice::new(text, None, visit.now)).await
-    }
-
-    /// Shows at once what became of each row, so it leads nowhere else.
-    pub async fn upload_contacts(&self, request: &Request, visit: &Visit) -> Result<Response<Body>, Error> {
-        let id: CampaignId = path_id(request, NO_CAMPAIGN)?;
-        let upload = Upload::of_csv(&file(request, "contacts").await?)?;
-        let by = &visit.session.person.identity;
-        let added = upload
-            .keep(&self.campaigns, &id, (self.country, &visit.zone), by, visit.now)
-            .await?;
-        self.numbers_page(&id, visit, Some(added)).await
-    }
-
-    pub async fn remove_contacts(&self, request: &Request, visit: &Visit) -> Result<Response<Body>, Error> {
-        let id: CampaignId = path_id(request, NO_CAMPAIGN)?;
-        let ContactForm { number } = Form::of(request).read()?;
-        let number = read_number(&number, self.country)?;
-        self.campaigns.contact(&id, &number).await?;
-        let readable = number.readable();
-        self.campaigns.remove_contacts(&id, &[number]).await?;
-        let path = format!("{}/numbers", path_of("campaigns", id.as_str()));
-        let text = format!("{readable} is no contact of this campaign any more.");
-        self.done(visit, &path, Notice::new(text, None, visit.now)).await
-    }
-}
-
-/// What is to become of a number or an agent.
-struct Change {
-    from: Option<Moment>,
-    to: Option<Moment>,
-    take_over: bool,
-    action: String,
-}
-
-fn span_shown(assignment: &DatedAssignment, visit: &Visit) -> SpanShown {
-    let when = |at| When::new(at, &visit.zone, visit.now);
-    SpanShown {
-        from: when(assignment.from),
-        to: assignment.to.map(when),
-        by: assignment.by.as_str().to_owned(),
-        instant: assignment.from.to_string(),
-    }
-}
-
-fn contact_row(contact: &Contact, visit: &Visit) -> ContactRow {
-    let when = |at| When::new(at, &visit.zone, visit.now);
-    ContactRow {
-        number: contact.number.readable(),
-        value: contact.number.to_string(),
-        from: contact.from.map(when),
-        to: contact.to.map(when),
     }
 }
 

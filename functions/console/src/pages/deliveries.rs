@@ -17,7 +17,7 @@ use shared::store::deliveries::{Delivery, DeliveryId, DeliveryResult, KeptBody, 
 use crate::address::{Address, path_of};
 use crate::form::Form;
 use crate::handler::State;
-use crate::pages::calls::CreditShown;
+use crate::pages::call_table::CreditShown;
 use crate::show::{When, bytes, clock, words};
 use crate::visit::{Notice, Visit};
 

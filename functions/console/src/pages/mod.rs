@@ -2,14 +2,19 @@
 
 mod assigning;
 mod call;
+mod call_table;
 mod calls;
 mod campaigns;
 mod deliveries;
+pub mod numbers;
 mod sync;
+
+use std::sync::LazyLock;
 
 use askama::Template;
 use lambda_http::Body;
 use lambda_http::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use sha2::{Digest, Sha256};
 use shared::error::Error;
 use shared::http::{Told, large_answer, needs_compression, text_answer, told};
 
@@ -110,8 +115,23 @@ fn title_of(status: StatusCode) -> &'static str {
     }
 }
 
-/// A file that pages refer to.
-pub fn asset(name: &str, headers: &HeaderMap) -> Result<Response<Body>, Error> {
+/// What the address of a file ends with: another one as soon as a file is another one,
+/// so that a browser may keep what it has and no page meets files of another version.
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let mut hash = Sha256::new();
+    for (_, _, text) in ASSETS {
+        hash.update(text);
+    }
+    hex::encode(&hash.finalize()[..6])
+});
+
+/// The address of a file that pages refer to.
+pub fn asset_path(name: &str) -> String {
+    format!("/assets/{name}?v={}", *VERSION)
+}
+
+/// A file that pages refer to: as it is now, whichever version is asked for.
+pub fn asset(name: &str, version: &str, headers: &HeaderMap) -> Result<Response<Body>, Error> {
     let Some((_, content_type, text)) = ASSETS.iter().find(|asset| asset.0 == name) else {
         return Err(Error::NotFound {
             message: "there is no such file",
@@ -119,7 +139,12 @@ pub fn asset(name: &str, headers: &HeaderMap) -> Result<Response<Body>, Error> {
     };
     let answer = large_answer(headers, content_type, text.as_bytes().to_vec())?;
     let mut answer = answer.ok_or_else(needs_compression)?;
-    let cached = HeaderValue::from_static("public, max-age=300");
+    let cached = if version == *VERSION {
+        "public, max-age=31536000, immutable"
+    } else {
+        "public, max-age=300"
+    };
+    let cached = HeaderValue::from_static(cached);
     answer.headers_mut().insert(header::CACHE_CONTROL, cached);
     Ok(answer)
 }
