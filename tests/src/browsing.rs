@@ -5,8 +5,10 @@ use local::issuer::VIEWER;
 use serde_json::json;
 
 use crate::chromium::Person;
+use crate::provider::{Conversation, Fault, Provider};
 use crate::signing_in::ANNA;
 use crate::support::{World, deliver_many, phone_call};
+use crate::syncing;
 
 /// Somebody who is signed in, where there is a browser.
 async fn signed_in(world: &World) -> Option<Person> {
@@ -422,7 +424,8 @@ async fn times_are_those_of_the_viewers_zone() {
 
 /// A world in which every page has something to show, and its pages.
 async fn furnished(word: &str) -> (World, Vec<String>) {
-    let world = World::new().await;
+    let provider = Provider::start().await;
+    let world = syncing::world_of(&provider).await;
     let name = word.chars().take(200).collect::<String>();
     let campaign = world.campaign(name.trim()).await;
     let other = world.campaign("Radio").await;
@@ -472,7 +475,30 @@ async fn furnished(word: &str) -> (World, Vec<String>) {
         .send(reqwest::Method::PUT, "/api/calls/conv_3/attribution", &decision)
         .await
         .expect(200);
-    world.stack.clock().set("2026-11-21T12:00:00Z".parse().unwrap());
+    for (id, agent_id) in [
+        ("conv_here", "agent_1"),
+        ("conv_lost", "agent_1"),
+        ("conv_private", "agent_2"),
+    ] {
+        provider.put(Conversation::new(id, agent_id, "2026-11-20T10:00:00Z"));
+    }
+    provider.inject(|asked| asked.path.contains("conv_lost").then_some(Fault::Malformed));
+    provider.put(Conversation::new("conv_now", "agent_1", "2026-11-21T11:59:00Z").with_status("in-progress"));
+    provider.set_zero_retention("agent_2");
+    let webhook = |name: &str, path: &str, is_disabled: bool| {
+        json!({ "name": name, "webhook_id": path, "webhook_url": format!("https://x.example/{path}/api/webhooks/elevenlabs"),
+            "is_disabled": is_disabled, "is_auto_disabled": false, "created_at_unix": 1, "auth_type": "hmac",
+            "most_recent_failure_error_code": 401, "most_recent_failure_timestamp": 1_795_300_084, "usage": null })
+    };
+    provider.set_webhooks(json!([
+        webhook("Ringmark", "a", false),
+        webhook(word, word, true)
+    ]));
+    world.sync().await;
+    let view = world.sync_view().await;
+    let rows = view["ledger"].as_array().unwrap();
+    assert!(rows.iter().any(|row| row["missing"] == 1), "{view}");
+    assert!(rows.iter().any(|row| row["checkable"] == false), "{view}");
     let delivery = world.deliveries().await[0]["id"].as_str().unwrap().to_owned();
     let pages = [
         "/calls".to_owned(),
