@@ -10,6 +10,19 @@ use crate::signing_in::ANNA;
 use crate::support::{World, deliver_many, phone_call};
 use crate::syncing;
 
+/// Windows of a phone, a tablet, laptops and a large screen; and on both sides of each
+/// width at which the layout changes.
+const WIDTHS: [(i64, i64); 8] = [
+    (360, 740),
+    (768, 1024),
+    (992, 800),
+    (993, 800),
+    (1200, 800),
+    (1201, 800),
+    (1280, 800),
+    (1440, 900),
+];
+
 /// Somebody who is signed in, where there is a browser.
 async fn signed_in(world: &World) -> Option<Person> {
     let person = Person::at(world).await?;
@@ -532,15 +545,17 @@ async fn no_page_has_a_barrier_or_sticks_out() {
         person.go(page).await;
         for scheme in ["light", "dark"] {
             person.prefer(scheme).await;
-            for (width, height) in [(360, 740), (768, 1024), (1440, 900)] {
+            for (width, height) in WIDTHS {
                 person.resize(width, height).await;
                 assert_eq!(person.sticking_out().await, [] as [String; 0], "{page} {width}");
-                if width != 768 {
+                if [360, 1440].contains(&width) {
                     let barriers = person.barriers().await;
                     assert_eq!(barriers, [] as [String; 0], "{page} {scheme} {width}");
                 }
-                let name = page.trim_start_matches('/').replace(['/', '?', '&', '='], "-");
-                person.picture(&format!("{name}-{scheme}-{width}")).await;
+                if [360, 768, 1280].contains(&width) {
+                    let name = page.trim_start_matches('/').replace(['/', '?', '&', '='], "-");
+                    person.picture(&format!("{name}-{scheme}-{width}")).await;
+                }
             }
         }
     }
@@ -570,7 +585,7 @@ async fn whatever_is_said_is_text_and_the_layout_holds() {
         };
         for page in &pages {
             person.go(page).await;
-            for (width, height) in [(360, 740), (768, 1024), (1440, 900)] {
+            for (width, height) in WIDTHS {
                 person.resize(width, height).await;
                 assert_eq!(person.sticking_out().await, [] as [String; 0], "{page} {width}");
             }
