@@ -10,6 +10,7 @@ mod assigning;
 mod attributing;
 mod browsing;
 mod campaigns;
+mod chaos;
 mod chromium;
 mod costs;
 mod deciding;
