@@ -14,6 +14,8 @@ use crate::store::campaigns::CampaignStore;
 
 /// Rows of one upload.
 const MAX_ROWS: usize = 10_000;
+/// One row of a file: three short cells.
+const MAX_ROW_BYTES: usize = 1000;
 /// Bad rows that are told of; more are only counted.
 const MAX_ERRORS: usize = 1000;
 
@@ -88,101 +90,66 @@ struct Span {
     to: Option<Timestamp>,
 }
 
-/// The rows of a file with their lines: comma or semicolon, quoted or not, with
-/// or without a byte-order mark.
+/// The rows of a file with their lines, as editors count them: comma or semicolon, quoted or
+/// not, with or without a byte-order mark. A row is a line, so that a quotation mark that is
+/// never closed, or a line without an end, spoils no other.
 fn read_csv(bytes: &[u8]) -> Result<Rows, Error> {
     let invalid = |message: String| Error::invalid("body", message);
     let text = std::str::from_utf8(bytes)
         .map_err(|_| invalid("the file must be UTF-8: save it again as \"CSV UTF-8\"".to_owned()))?;
-    let text = text.trim_start_matches('\u{feff}');
-    let first = text.lines().next().unwrap_or_default();
+    let text = text.trim_start_matches('\u{feff}').replace("\r\n", "\n");
+    let mut lines = (1..)
+        .zip(text.split(['\n', '\r']))
+        .filter(|(_, line)| !line.trim().is_empty());
+    let (_, first) = lines.next().unwrap_or_default();
     let delimiter = if first.contains(';') { b';' } else { b',' };
-    let mut reader = csv::ReaderBuilder::new()
-        .delimiter(delimiter)
-        .flexible(true)
-        .trim(csv::Trim::All)
-        .from_reader(text.as_bytes());
-    let headers = reader
-        .headers()
-        .map_err(|error| invalid(format!("the file can't be read as CSV: {error}")))?
-        .clone();
-    let names: Vec<String> = headers.iter().map(str::to_ascii_lowercase).collect();
-    if let Some(unknown) = names
-        .iter()
-        .find(|name| !["number", "from", "to"].contains(&name.as_str()))
-    {
+    let names = cells(first, delimiter).map_err(|reason| invalid(format!("the first row: {reason}")))?;
+    let names: Vec<String> = names.iter().map(str::to_ascii_lowercase).collect();
+    let columns = ["number", "from", "to"];
+    if let Some(unknown) = names.iter().find(|name| !columns.contains(&name.as_str())) {
         return Err(invalid(format!(
             "the first row must name the columns number, from and to: {unknown:?} is none of them"
         )));
     }
-    let column = |name: &str| names.iter().position(|other| other == name);
-    let number =
-        column("number").ok_or_else(|| invalid("the first row must name a column \"number\"".to_owned()))?;
-    let (from, to) = (column("from"), column("to"));
-    let mut lines = Lines::of(text);
-    let mut rows = Rows::new();
-    for record in reader.records() {
-        let record = match record {
-            Ok(record) => record,
-            Err(error) => {
-                let line = lines.at(error.position());
-                rows.push((line, Err("this row can't be read as CSV".to_owned())));
-                continue;
-            }
-        };
-        let line = lines.at(record.position());
-        if record.iter().all(str::is_empty) {
-            continue;
+    let [number, from, to] = columns.map(|name| names.iter().position(|other| other == name));
+    if number.is_none() {
+        return Err(invalid("the first row must name a column \"number\"".to_owned()));
+    }
+    let row = |cells: csv::StringRecord| {
+        if cells.len() > names.len() {
+            return Err(format!("{} cells, but {} columns", cells.len(), names.len()));
         }
-        let cell = |index: Option<usize>| {
-            let cell = index.and_then(|index| record.get(index));
+        let cell = |column: Option<usize>| {
+            let cell = column.and_then(|column| cells.get(column));
             cell.filter(|cell| !cell.is_empty()).map(str::to_owned)
         };
-        let row = if record.len() > names.len() {
-            Err(format!("{} cells, but {} columns", record.len(), names.len()))
-        } else {
-            Ok(ContactRow {
-                number: cell(Some(number)).unwrap_or_default(),
-                from: cell(from),
-                to: cell(to),
-            })
-        };
-        rows.push((line, row));
-        if rows.len() > MAX_ROWS {
-            break;
-        }
-    }
-    Ok(rows)
+        Ok(ContactRow {
+            number: cell(number).unwrap_or_default(),
+            from: cell(from),
+            to: cell(to),
+        })
+    };
+    let rows = lines
+        .map(|(line, text)| (line, cells(text, delimiter)))
+        .filter(|(_, cells)| !matches!(cells, Ok(cells) if cells.iter().all(str::is_empty)))
+        .map(|(line, cells)| (line, cells.and_then(row)));
+    Ok(rows.take(MAX_ROWS + 1).collect())
 }
 
-/// Counts lines as editors do; the reader counts a record that follows a
-/// carriage return one line too early.
-struct Lines<'a> {
-    text: &'a str,
-    counted: usize,
-    line: u64,
-}
-
-impl<'a> Lines<'a> {
-    fn of(text: &'a str) -> Self {
-        Self {
-            text,
-            counted: 0,
-            line: 1,
-        }
+/// The cells of a row.
+fn cells(line: &str, delimiter: u8) -> Result<csv::StringRecord, String> {
+    if line.len() > MAX_ROW_BYTES {
+        return Err(format!("a row must be at most {MAX_ROW_BYTES} bytes long"));
     }
-
-    /// The line of what begins at a position, which lies behind the one before.
-    fn at(&mut self, position: Option<&csv::Position>) -> u64 {
-        let begins = position.and_then(|position| usize::try_from(position.byte()).ok());
-        let rest = begins
-            .and_then(|begins| self.text.get(begins..))
-            .unwrap_or_default();
-        let content = self.text.len() - rest.trim_start_matches(['\r', '\n']).len();
-        let passed = self.text.get(self.counted..content).unwrap_or_default();
-        self.line += passed.matches('\n').count() as u64;
-        self.counted = self.counted.max(content);
-        self.line
+    let mut reader = csv::ReaderBuilder::new()
+        .delimiter(delimiter)
+        .has_headers(false)
+        .trim(csv::Trim::All)
+        .from_reader(line.as_bytes());
+    let mut cells = csv::StringRecord::new();
+    match reader.read_record(&mut cells) {
+        Ok(_) => Ok(cells),
+        Err(_) => Err("this row can't be read as CSV".to_owned()),
     }
 }
 
@@ -300,12 +267,25 @@ mod tests {
     }
 
     #[test]
+    fn a_row_that_does_not_end_spoils_no_other() {
+        let long = ",".repeat(MAX_ROW_BYTES + 1);
+        let file = format!("number,from\n\"+16125550101\n+16125550102,\"\n{long}\n+16125550103,\n");
+        let (numbers, _, errors) = told(file.as_bytes());
+        assert_eq!(numbers, ["+16125550101", "+16125550102", "+16125550103"]);
+        assert_eq!(errors, [4]);
+        assert_eq!(told(b"number\r+16125550101\r").0, ["+16125550101"]);
+    }
+
+    #[test]
     fn a_file_without_numbers_is_refused_whole() {
         for file in [
             &b"phone\n+16125550187\n"[..],
             b"",
             b"+16125550187\n",
             b"number\n\xff\n",
+            b"number,from,to,\n",
+            b"number,name\n",
+            &[b','; 2_000_000],
         ] {
             assert!(read_csv(file).is_err(), "{file:?}");
         }
