@@ -66,11 +66,19 @@ pub struct ClientAddresses {
 }
 
 impl ClientAddresses {
+    /// By the word of these proxies, in this header.
+    pub fn new(trusted_proxies: Vec<AddressRange>, header: ClientIpHeader) -> Self {
+        Self {
+            trusted_proxies,
+            header,
+        }
+    }
+
     pub fn from_environment() -> Result<Self, SettingError> {
-        Ok(Self {
-            trusted_proxies: list_setting("TRUSTED_PROXIES")?,
-            header: setting("CLIENT_IP_HEADER")?,
-        })
+        Ok(Self::new(
+            list_setting("TRUSTED_PROXIES")?,
+            setting("CLIENT_IP_HEADER")?,
+        ))
     }
 
     /// The client's address: the one that the gateway saw, unless that is a
@@ -136,10 +144,7 @@ mod tests {
     fn seen(header: &str, source: &str, claims: &[&'static str], trusted: &str) -> String {
         let name: lambda_http::http::HeaderName = header.parse().unwrap();
         let headers = claims.iter().map(|claim| (name.clone(), claim.parse().unwrap()));
-        let clients = ClientAddresses {
-            trusted_proxies: ranges(trusted),
-            header: header.parse().unwrap(),
-        };
+        let clients = ClientAddresses::new(ranges(trusted), header.parse().unwrap());
         clients
             .address(source.parse().unwrap(), &HeaderMap::from_iter(headers))
             .to_string()
