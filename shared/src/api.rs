@@ -6,6 +6,7 @@ pub mod campaigns;
 pub mod decisions;
 pub mod deliveries;
 pub mod document;
+pub mod erasures;
 pub mod reports;
 pub mod sync;
 

@@ -16,7 +16,22 @@ use crate::phone_number::PhoneNumber;
 #[serde(try_from = "String", into = "String")]
 pub struct CallId(String);
 
+/// How the ids of erased calls begin; no conversation's does.
+const ERASED: &str = "erased_";
+
 impl CallId {
+    /// The id of the call of an erased customer, by a hash of the id that it had.
+    #[must_use]
+    pub fn of_erased(hash: [u8; 16]) -> Self {
+        Self(format!("{ERASED}{}", hex::encode(hash)))
+    }
+
+    /// Whether it is the id of the call of an erased customer.
+    #[must_use]
+    pub fn is_erased(&self) -> bool {
+        self.0.starts_with(ERASED)
+    }
+
     /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

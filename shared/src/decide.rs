@@ -384,7 +384,8 @@ impl Decider {
             let Some(before) = self.calls.head(call_id).await? else {
                 return Ok(None);
             };
-            if before.record.decisions.assigned.is_some() {
+            // The rules can't be asked about what they were told and we know no more.
+            if before.record.decisions.assigned.is_some() || call_id.is_erased() {
                 return Ok(Some((before.clone(), before)));
             }
             let candidates = self.campaigns.candidates(&before.record.call).await?;
@@ -571,7 +572,7 @@ fn undone(head: &Head, member: &Member, decision: &Decision) -> Step {
     ))
 }
 
-/// A step of the credit, counted and told in the history where it shows.
+/// A step of the credit, counted and told in the history.
 fn attribution_step(
     before: &Head,
     mut after: Head,
@@ -581,13 +582,13 @@ fn attribution_step(
     kind: Option<&str>,
 ) -> Decided {
     let (from, to) = (before.credit(), after.credit());
-    let entry = (from != to).then(|| HistoryEntry {
+    let entry = HistoryEntry {
         at: decision.at,
         by: decision.by.clone(),
         change: Change::Attribution { from, to },
         reason: decision.reason.clone().or(kind.map(str::to_owned)),
         assignment_id: Some(assignment_id.clone()),
-    });
+    };
     after.revision += 1;
     after.record.updated_at = decision.at;
     Decided {
@@ -628,7 +629,7 @@ fn converted_as(head: &Head, converted: Option<(bool, Option<Money>)>, decision:
     };
     Some(Decided {
         head: after,
-        entry: Some(entry),
+        entry,
         member: None,
     })
 }

@@ -178,6 +178,18 @@ pub struct HistoryEntry {
     pub assignment_id: Option<AssignmentId>,
 }
 
+impl Change {
+    /// Whether anybody can see a difference; the rules may name the same campaign for
+    /// another reason.
+    #[must_use]
+    pub fn is_visible(&self) -> bool {
+        match self {
+            Self::Attribution { from, to } => from != to,
+            Self::Conversion { .. } => true,
+        }
+    }
+}
+
 /// What a decision changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "action", rename_all = "snake_case")]

@@ -4,10 +4,10 @@
 use jiff::Timestamp;
 
 use crate::attribution::{Candidates, attribute};
-use crate::call::{ArrivedBy, Call};
+use crate::call::{ArrivedBy, Call, CallId};
 use crate::decision::Decisions;
 use crate::error::Error;
-use crate::store::calls::{CallRecord, CallStore, Head, Version, Written};
+use crate::store::calls::{CallRecord, CallStore, Head, Presence, Version, Written};
 use crate::store::campaigns::CampaignStore;
 use crate::store::deliveries::DeliveryResult;
 use crate::store::{WRITE_ATTEMPTS, pause_before};
@@ -44,6 +44,8 @@ pub enum Taken {
     Duplicate,
     /// Newer facts are here already; the body is kept.
     Older,
+    /// The call was erased; nothing of this is kept.
+    Erased,
 }
 
 impl Taken {
@@ -55,6 +57,7 @@ impl Taken {
             Self::Updated => (DeliveryResult::Updated, None),
             Self::Duplicate => (DeliveryResult::Duplicate, None),
             Self::Older => (DeliveryResult::Ignored, Some("older_version".to_owned())),
+            Self::Erased => (DeliveryResult::Ignored, Some("erased".to_owned())),
         }
     }
 }
@@ -78,6 +81,17 @@ struct Plan {
     head: Option<Head>,
     body: bool,
     month: bool,
+}
+
+impl Plan {
+    /// Nothing is written of an erased call.
+    const ERASED: Self = Self {
+        taken: Taken::Erased,
+        before: None,
+        head: None,
+        body: false,
+        month: false,
+    };
 }
 
 /// Takes calls in.
@@ -117,6 +131,15 @@ impl Ingest {
         for attempt in 0..WRITE_ATTEMPTS {
             pause_before(attempt).await;
             let plan = self.plan(arrival, &mut was_here).await?;
+            if plan.taken == Taken::Erased && attempt > 0 {
+                // The attempt before this one did not know.
+                let Arrival {
+                    call, version, body, ..
+                } = arrival;
+                self.calls
+                    .take_body_back(&call.id, &version.sha256, body, arrival.at)
+                    .await?;
+            }
             let (written, ()) = tokio::join!(self.carry_out(arrival, &plan), alongside(plan.taken));
             match written? {
                 Written::Done => return Ok(plan.taken),
@@ -127,6 +150,14 @@ impl Ingest {
             format!("taking in call {}", arrival.call.id),
             std::io::Error::other("others kept writing the same call"),
         ))
+    }
+
+    /// Whether the call of a conversation was erased, so that nothing about it is kept.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn was_erased(&self, id: &CallId) -> Result<bool, Error> {
+        self.calls.was_erased(id).await
     }
 
     /// What an arrival would come to, without taking it in.
@@ -144,12 +175,17 @@ impl Ingest {
 
     async fn plan(&self, arrival: &Arrival<'_>, was_here: &mut Option<bool>) -> Result<Plan, Error> {
         let Arrival { call, version, .. } = arrival;
-        let (head, has_body, lists_month, candidates) = tokio::try_join!(
-            self.calls.head(&call.id),
+        let (presence, has_body, lists_month, candidates) = tokio::try_join!(
+            self.calls.presence(&call.id),
             self.calls.has_body(&call.id, &version.sha256),
             self.calls.lists_month_of(call.started_at),
             self.campaigns.candidates(call),
         )?;
+        let head = match presence {
+            Presence::Erased => return Ok(Plan::ERASED),
+            Presence::Here(head) => Some(*head),
+            Presence::New => None,
+        };
         let was_here = *was_here.get_or_insert(has_body);
         let before = head.clone();
         let tells_otherwise = |head: &Head| {

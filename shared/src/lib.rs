@@ -15,6 +15,7 @@ pub mod decide;
 pub mod decision;
 pub mod delivery;
 pub mod details;
+pub mod erasure;
 pub mod error;
 pub mod export;
 pub mod http;

@@ -6,7 +6,7 @@ use crate::call::{ArrivedBy, CallId};
 use crate::delivery::{Event, Unparsed, VerifiedDelivery};
 use crate::error::Error;
 use crate::http::Context;
-use crate::ingest::{Arrival, Ingest};
+use crate::ingest::{Arrival, Ingest, Taken};
 use crate::phone_number::Country;
 use crate::store::calls::{CallStore, Head, Version};
 use crate::store::deliveries::{Delivery, DeliveryId, DeliveryResult, DeliveryStore, KeptBody};
@@ -123,7 +123,7 @@ impl Replayer {
                     result,
                     reason,
                     kind: Some(kind),
-                    conversation_id: Some(conversation_id),
+                    conversation_id: (taken != Taken::Erased).then_some(conversation_id),
                     before: foreseen.before,
                     after,
                 })
@@ -185,7 +185,7 @@ pub async fn kept_body(
     delivery: &Delivery,
 ) -> Result<Option<Vec<u8>>, Error> {
     match (delivery.kept_body, &delivery.conversation_id) {
-        (KeptBody::InLog, _) => deliveries.body(delivery).await.map(Some),
+        (KeptBody::InLog, _) => deliveries.body(delivery).await,
         (KeptBody::WithCall, Some(id)) => calls.body(id, &delivery.body_sha256).await,
         (KeptBody::WithCall, None) | (KeptBody::No, _) => Ok(None),
     }

@@ -37,6 +37,7 @@ async fn purposes_of_a_delivery() -> BTreeSet<String> {
 async fn a_delivery_makes_the_requests_that_are_broken_below() {
     let expected = [
         "GetItem CallsTable body",
+        "GetItem CallsTable erasure_key",
         "GetItem CallsTable head",
         "GetItem CallsTable months",
         "GetItem CampaignsTable ",

@@ -20,6 +20,7 @@ mod documenting;
 mod durability;
 #[cfg(feature = "sam")]
 mod emulated;
+mod erasing;
 mod examining;
 mod exporting;
 mod failing_store;

@@ -181,6 +181,11 @@ async fn everything_once(world: &World, provider: &Provider) {
     visit_everything_once(world, &mut browser).await;
     browser.submit("/sign-out").await;
     assert_eq!(browser.is_in().await, None);
+
+    // Nothing of a customer.
+    let erasure = json!({ "customer_number": "+16125550187", "dry_run": false });
+    let receipt = send(Method::POST, "/api/erasures", erasure, 200).await;
+    assert_eq!(receipt["call_ids"].as_array().unwrap().len(), 4, "{receipt}");
 }
 
 /// A genuine delivery from an address that is not allowed: refused, and kept.

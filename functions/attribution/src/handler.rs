@@ -1,10 +1,11 @@
-//! The routes of campaigns, and of decisions about calls.
+//! The routes of campaigns, of decisions about calls, and of erasures.
 
 use std::sync::Arc;
 
 use lambda_http::http::Response;
 use lambda_http::{Body, Request};
 use shared::decide::Decider;
+use shared::erasure::Eraser;
 use shared::error::Error;
 use shared::http::Context;
 use shared::ingest::Ingest;
@@ -21,7 +22,9 @@ pub struct State {
     pub decider: Decider,
     pub deliveries: DeliveryStore,
     pub replayer: Replayer,
+    pub eraser: Eraser,
     pub country: Option<Country>,
+    pub log_retention_days: u32,
 }
 
 impl State {
@@ -34,10 +37,12 @@ impl State {
         let ingest = Ingest::new(calls.clone(), campaigns.clone());
         Ok(Self {
             replayer: Replayer::new(calls.clone(), deliveries.clone(), ingest, country),
-            decider: Decider::new(calls, campaigns.clone()),
+            decider: Decider::new(calls.clone(), campaigns.clone()),
+            eraser: Eraser::new(calls, campaigns.clone(), deliveries.clone()),
             campaigns,
             deliveries,
             country,
+            log_retention_days: setting("LOG_RETENTION_DAYS")?,
         })
     }
 }
@@ -66,6 +71,7 @@ pub async fn handle(state: Arc<State>, request: Request, context: Context) -> Re
         "POST /api/assignments" => state.assign_many(&request, &context).await,
         "POST /api/assignments/{id}/undo" => state.undo(&request, &context).await,
         "POST /api/reattributions" => state.reattribute(&request, &context).await,
+        "POST /api/erasures" => state.erase(&request, &context).await,
         "POST /api/deliveries/{id}/replay" => state.replay(&request, &context).await,
         route => Err(Error::unexpected(format!("this function does not serve {route}"))),
     }

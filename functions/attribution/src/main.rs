@@ -1,8 +1,9 @@
-//! Keeps campaigns and what credits calls to them; decides about calls.
+//! Keeps campaigns and what credits calls to them; decides about calls; erases customers.
 
 mod campaigns;
 mod contacts;
 mod decisions;
+mod erasures;
 mod handler;
 mod replay;
 

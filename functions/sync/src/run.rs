@@ -278,7 +278,7 @@ impl Work<'_> {
     /// Compares what is left of a window, and writes what it came to into the ledger.
     /// What is left of it is kept until it is done.
     async fn walk(&mut self, pass: Pass, keep: Keep) -> Result<Tallies, Stop> {
-        let mut met = Met::default();
+        let mut met = Met::new(self.sync.calls.erasure_key().await?);
         keep(&mut self.progress, Some(pass.clone()));
         match self.walk_pages(&pass, &mut met, keep).await {
             Ok(()) => {}

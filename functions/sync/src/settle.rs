@@ -105,7 +105,7 @@ impl Work<'_> {
         match taken {
             Some(Taken::Stored) => self.run.stored += 1,
             Some(Taken::Updated) => self.run.updated += 1,
-            Some(Taken::Duplicate | Taken::Older) | None => {}
+            Some(Taken::Duplicate | Taken::Older | Taken::Erased) | None => {}
         }
         met.note(&entry, standing);
         None
@@ -121,6 +121,9 @@ impl Work<'_> {
             entry: entry.clone(),
         };
         if let Some(record) = &held {
+            if record.call.id.is_erased() {
+                return Ok(settled(Standing::Held(record.arrived_by)));
+            }
             let was_proven = self.unproven_from.is_some_and(|from| record.updated_at < from);
             if was_proven && !entry.contradicts(&record.call) {
                 return Ok(settled(Standing::Held(record.arrived_by)));
@@ -217,8 +220,8 @@ impl Work<'_> {
         let arrived_by = match (arrived_by, taken) {
             (Some(before), _) => before,
             (None, Taken::Stored) => ArrivedBy::Sync,
-            // A delivery came in between.
-            (None, Taken::Updated | Taken::Duplicate | Taken::Older) => ArrivedBy::Webhook,
+            // A delivery came in between, or an erasure.
+            (None, Taken::Updated | Taken::Duplicate | Taken::Older | Taken::Erased) => ArrivedBy::Webhook,
         };
         settled.standing = Some(Standing::Held(arrived_by));
         settled.taken = Some(taken);

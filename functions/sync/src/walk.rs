@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use shared::call::CallId;
 use shared::completeness::{AgentDay, Pass, Standing, Tally};
 use shared::listing::Listed;
-use shared::store::calls::CallRecord;
+use shared::store::calls::{CallRecord, ErasureKey};
 
 /// Stands in for an agent that the listing does not name.
 const UNKNOWN_AGENT: &str = "unknown";
@@ -25,14 +25,27 @@ pub struct Met {
     held: HashMap<CallId, CallRecord>,
     /// The start of the earliest conversation up to which everything was settled.
     settled_to: Option<Timestamp>,
+    /// By what calls of erased customers are found; `None` where there are none.
+    erasure_key: Option<ErasureKey>,
 }
 
 impl Met {
+    /// Nothing yet.
+    pub fn new(erasure_key: Option<ErasureKey>) -> Self {
+        Self {
+            erasure_key,
+            ..Self::default()
+        }
+    }
+
     /// The entries of a page that belong to what is left of the window, each once.
     pub fn fresh(&mut self, entries: Vec<Listed>, pass: &Pass) -> Vec<Listed> {
         let belongs = |entry: &Listed| pass.from <= entry.started_at && entry.started_at < pass.before;
         let mut fresh = entries;
         fresh.retain(|entry| belongs(entry) && self.listed.insert(entry.id.clone()));
+        if let Some(key) = &self.erasure_key {
+            self.listed.extend(fresh.iter().map(|entry| key.id_of(&entry.id)));
+        }
         fresh
     }
 
@@ -43,7 +56,9 @@ impl Met {
 
     /// The call of an entry, where it is known to be here.
     pub fn held(&mut self, id: &CallId) -> Option<CallRecord> {
-        self.held.remove(id)
+        let erased = self.erasure_key.as_ref().map(|key| key.id_of(id));
+        let held = self.held.remove(id);
+        held.or_else(|| self.held.remove(&erased?))
     }
 
     /// Notes how an entry stands; one that is gone stands no how.

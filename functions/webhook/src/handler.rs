@@ -9,7 +9,7 @@ use lambda_http::http::{Method, Response, StatusCode};
 use lambda_http::{Body, Request};
 use sha2::{Digest, Sha256};
 use shared::api::deliveries::{Accepted, WebhookStatus};
-use shared::call::ArrivedBy;
+use shared::call::{ArrivedBy, CallId};
 use shared::delivery::{Event, SignatureError, Unparsed, VerifiedDelivery};
 use shared::error::Error;
 use shared::http::{Context, json_answer};
@@ -226,16 +226,15 @@ impl State {
                 keep_body,
             }) => {
                 entry.kind = Some(kind);
-                entry.conversation_id = conversation_id;
                 entry.result = DeliveryResult::Ignored;
-                entry.reason = Some("touches_no_call".to_owned());
-                if keep_body {
-                    entry.kept_body = KeptBody::InLog;
-                    self.keep(&entry, delivery.body()).await
-                } else {
-                    self.write_log(&entry, request_id).await;
-                    Ok(())
-                }
+                self.take_other(
+                    conversation_id,
+                    keep_body,
+                    delivery.body(),
+                    &mut entry,
+                    request_id,
+                )
+                .await
             }
             Err(Unparsed { kind, reason }) => {
                 tracing::error!(
@@ -295,6 +294,10 @@ impl State {
             let mut entry = entry.clone();
             entry.latency_ms = received.latency_ms();
             (entry.result, entry.reason) = taken.result();
+            if taken == Taken::Erased {
+                entry.conversation_id = None;
+                entry.kept_body = KeptBody::No;
+            }
             entry
         };
         let storing = self.ingest.take_in(arrival, |taken| {
@@ -303,6 +306,32 @@ impl State {
         });
         let taken = within_deadline(storing).await?;
         *entry = logged(taken);
+        Ok(())
+    }
+
+    /// Takes a delivery that touches no call.
+    async fn take_other(
+        &self,
+        conversation_id: Option<CallId>,
+        keep_body: bool,
+        body: &[u8],
+        entry: &mut Delivery,
+        request_id: &str,
+    ) -> Result<(), Error> {
+        if let Some(id) = &conversation_id
+            && within_deadline(self.ingest.was_erased(id)).await?
+        {
+            (entry.result, entry.reason) = Taken::Erased.result();
+            self.write_log(entry, request_id).await;
+            return Ok(());
+        }
+        entry.conversation_id = conversation_id;
+        entry.reason = Some("touches_no_call".to_owned());
+        if keep_body {
+            entry.kept_body = KeptBody::InLog;
+            return self.keep(entry, body).await;
+        }
+        self.write_log(entry, request_id).await;
         Ok(())
     }
 

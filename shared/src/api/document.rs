@@ -20,6 +20,7 @@ use super::decisions::{
 use super::deliveries::{
     Accepted, DeliveryFilterRequest, DeliveryPage, DeliveryView, ReplayRequest, ReplayView, WebhookStatus,
 };
+use super::erasures::{ErasureRequest, Receipt};
 use super::reports::{Summary, SummaryRequest, Timeseries, TimeseriesRequest};
 use super::sync::{LedgerRequest, SyncStatus, SyncView};
 use crate::http::ErrorAnswer;
@@ -105,6 +106,12 @@ fn routes() -> Vec<Route> {
         )
         .body::<ReattributeRequest>()
         .answer::<ReattributedView>(200),
+        post(
+            "/api/erasures",
+            "Erase a customer: what tells who it was, but not that there was a call",
+        )
+        .body::<ErasureRequest>()
+        .answer::<Receipt>(200),
         get("/api/campaigns", "List campaigns")
             .query::<Paging>()
             .answer::<CampaignPage>(200),

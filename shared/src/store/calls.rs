@@ -6,6 +6,9 @@
 //! | `history#<revision>` | a decision of a person, as the history tells it | with the head, both or neither |
 //! | `body#<sha256>#<chunk>` | a raw body, compressed; chunk `000` last, as the mark that it is complete | ingest |
 //!
+//! Of an erased call there is the head of what stays of it, and for a while a *mark* in the
+//! place of the head that it had; see `erased`.
+//!
 //! An assignment has a collection of its own, so that it can be undone:
 //! assignment id/`member#<call id>`, what the call was before. It is written with
 //! the head, too.
@@ -15,12 +18,16 @@
 
 mod bodies;
 mod decided;
+mod erased;
 mod filter;
 mod lists;
 
 pub use decided::{Before, Decided, Member};
+pub use erased::{ErasureKey, MARK_LIFETIME, Presence};
 pub use filter::{CallFilter, CallList, NumberFilter, Order, Sort};
 pub use lists::window_too_large;
+
+use std::sync::{Arc, OnceLock};
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -107,6 +114,10 @@ pub struct RuleLayer {
 }
 
 impl Head {
+    fn from_item(id: &CallId, item: Item) -> Result<Self, Error> {
+        from_item::<HeadItem>(&format!("the head of call {id}"), item)?.into_head()
+    }
+
     /// Whom the call is credited to, all layers together.
     #[must_use]
     pub fn credit(&self) -> Credit {
@@ -167,23 +178,29 @@ pub enum Written {
 pub struct CallStore {
     client: Client,
     table: String,
+    /// Once it is known, for it never changes.
+    erasure_key: Arc<OnceLock<ErasureKey>>,
 }
 
 impl CallStore {
     /// The calls in a table.
     #[must_use]
     pub fn new(client: Client, table: String) -> Self {
-        Self { client, table }
+        Self {
+            client,
+            table,
+            erasure_key: Arc::default(),
+        }
     }
 
-    /// The head of a call, as last written.
+    /// The head of a call, as last written; none of one that was erased.
     ///
     /// # Errors
     /// When the store fails, or holds something else.
     pub async fn head(&self, id: &CallId) -> Result<Option<Head>, Error> {
         let item = self.get(id.as_str(), HEAD, true).await?;
-        item.map(|item| from_item::<HeadItem>(&format!("the head of call {id}"), item)?.into_head())
-            .transpose()
+        let item = item.filter(|item| !is_mark(item));
+        item.map(|item| Head::from_item(id, item)).transpose()
     }
 
     /// Writes a head on condition that it is still the one that was read:
@@ -312,6 +329,11 @@ struct HeadItem {
     version_at: Timestamp,
     version_sha256: String,
     revision: u64,
+}
+
+/// Whether it is what an erased call leaves in the place of its head.
+fn is_mark(item: &Item) -> bool {
+    item.contains_key("erased")
 }
 
 impl ListColumns {

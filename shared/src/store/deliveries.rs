@@ -10,7 +10,7 @@
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::primitives::Blob;
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::types::{AttributeValue, Delete, TransactWriteItem};
 use futures_util::future::try_join_all;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};
@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::body::{ChunkItem, pack, unpack};
-use super::{Page, cursor, failure, from_item, month_of, text, to_item};
+use super::{Page, cursor, failure, from_item, month_of, text, to_item, transaction};
 use crate::call::CallId;
 use crate::error::Error;
 use crate::time_id;
@@ -279,11 +279,11 @@ impl DeliveryStore {
         item.into_delivery()
     }
 
-    /// The body kept with a delivery, byte for byte.
+    /// The body kept with a delivery, byte for byte; `None` where there is none.
     ///
     /// # Errors
-    /// When there is none, or the store fails.
-    pub async fn body(&self, delivery: &Delivery) -> Result<Vec<u8>, Error> {
+    /// When the store fails.
+    pub async fn body(&self, delivery: &Delivery) -> Result<Option<Vec<u8>>, Error> {
         let mut items = self
             .client
             .query()
@@ -300,11 +300,53 @@ impl DeliveryStore {
             chunks.push(from_item("a kept body", item)?);
         }
         if chunks.is_empty() {
-            return Err(Error::NotFound {
-                message: "the body of this delivery is not kept",
-            });
+            return Ok(None);
         }
-        unpack(chunks, usize::try_from(delivery.bytes).unwrap_or(usize::MAX))
+        unpack(chunks, usize::try_from(delivery.bytes).unwrap_or(usize::MAX)).map(Some)
+    }
+
+    /// Deletes an entry with the body that is kept with it: both or neither, for each tells
+    /// where the other is.
+    ///
+    /// # Errors
+    /// When the store fails; nothing is deleted then.
+    pub async fn delete(&self, delivery: &Delivery) -> Result<(), Error> {
+        let id = delivery.id.as_str();
+        let mut keys = vec![(delivery.id.bucket().ok_or(NO_DELIVERY)?, id.to_owned())];
+        if delivery.kept_body == KeptBody::InLog {
+            let mut parts = self
+                .client
+                .query()
+                .table_name(&self.table)
+                .key_condition_expression("pk = :id")
+                .expression_attribute_values(":id", text(id))
+                .projection_expression("sk")
+                .into_paginator()
+                .items()
+                .send();
+            while let Some(part) = parts.next().await {
+                let part = part.map_err(|error| failure("reading a kept body", error))?;
+                let part: PositionItem = from_item("a kept body", part)?;
+                keys.push((id.to_owned(), part.sk));
+            }
+        }
+        let mut deletes = Vec::with_capacity(keys.len());
+        for (pk, sk) in keys {
+            let delete = Delete::builder()
+                .table_name(&self.table)
+                .key("pk", text(pk))
+                .key("sk", text(sk))
+                .build()
+                .map_err(|error| Error::internal("describing a write", error))?;
+            deletes.push(TransactWriteItem::builder().delete(delete).build());
+        }
+        self.client
+            .transact_write_items()
+            .set_transact_items(Some(deletes))
+            .send()
+            .await
+            .map_err(|error| transaction::failure("deleting from the delivery log", error))?;
+        Ok(())
     }
 
     /// A page of the log, the newest first: full unless the data ends, or what
@@ -320,17 +362,66 @@ impl DeliveryStore {
         now: Timestamp,
     ) -> Result<Page<Delivery>, Error> {
         let name = format!("deliveries {filter:?}");
-        let cursor = cursor.map(|cursor| cursor::decode(&name, cursor)).transpose()?;
-        let page = |entries, upper: Option<String>| Page {
-            entries,
-            next_cursor: upper.map(|upper| cursor::encode(&name, &upper)),
-        };
         let latest = filter.to.map_or(now, |to| to.min(now));
         let before = || latest.checked_sub(RETENTION).unwrap_or(BEGINNING);
-        let from = filter.from.unwrap_or_else(before);
+        let walk = Walk {
+            name: &name,
+            from: filter.from.unwrap_or_else(before),
+            to: filter.to,
+            now,
+            picks: filter.picks(),
+        };
+        self.walk(walk, |delivery| filter.matches(delivery), limit, cursor)
+            .await
+    }
+
+    /// A page of the deliveries since an instant of which something holds, the newest first,
+    /// likewise.
+    ///
+    /// # Errors
+    /// When the cursor is not of this instant, or the store fails.
+    pub async fn find(
+        &self,
+        from: Timestamp,
+        matches: impl Fn(&Delivery) -> bool,
+        limit: usize,
+        cursor: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Page<Delivery>, Error> {
+        let name = format!("deliveries since {from}");
+        let walk = Walk {
+            name: &name,
+            from,
+            to: None,
+            now,
+            picks: true,
+        };
+        self.walk(walk, matches, limit, cursor).await
+    }
+
+    async fn walk(
+        &self,
+        walk: Walk<'_>,
+        matches: impl Fn(&Delivery) -> bool,
+        limit: usize,
+        cursor: Option<&str>,
+    ) -> Result<Page<Delivery>, Error> {
+        let Walk {
+            name,
+            from,
+            to,
+            now,
+            picks,
+        } = walk;
+        let cursor = cursor.map(|cursor| cursor::decode(name, cursor)).transpose()?;
+        let page = |entries, upper: Option<String>| Page {
+            entries,
+            next_cursor: upper.map(|upper| cursor::encode(name, &upper)),
+        };
+        let latest = to.map_or(now, |to| to.min(now));
         // The positions from here on, and before there.
         let lower = position(from);
-        let mut upper = cursor.unwrap_or_else(|| filter.to.map_or_else(|| END.to_owned(), position));
+        let mut upper = cursor.unwrap_or_else(|| to.map_or_else(|| END.to_owned(), position));
         let mut entries: Vec<Delivery> = Vec::new();
         let (mut rounds, mut read) = (0, 0);
         for (month, start) in months_back(latest, from) {
@@ -339,7 +430,7 @@ impl DeliveryStore {
                 if rounds == PAGE_ROUNDS || read >= PAGE_ENTRIES {
                     return Ok(page(entries, Some(upper)));
                 }
-                let wanted = if filter.picks() {
+                let wanted = if picks {
                     QUERY_ENTRIES
                 } else {
                     limit + 1 - entries.len()
@@ -351,7 +442,7 @@ impl DeliveryStore {
                     let position = item.sk.as_str().to_owned();
                     let has_expired = item.has_expired(now);
                     let delivery = item.into_delivery()?;
-                    if !has_expired && filter.matches(&delivery) {
+                    if !has_expired && matches(&delivery) {
                         if entries.len() == limit {
                             // There is one more, so this page has a next one.
                             return Ok(page(entries, Some(upper)));
@@ -409,6 +500,17 @@ impl DeliveryStore {
         let items = items.map(|item| from_item("an entry of the delivery log", item));
         Ok((items.collect::<Result<_, _>>()?, last))
     }
+}
+
+/// A way through the log, back in time.
+struct Walk<'a> {
+    /// What its cursors belong to.
+    name: &'a str,
+    from: Timestamp,
+    to: Option<Timestamp>,
+    now: Timestamp,
+    /// Whether not all are wanted.
+    picks: bool,
 }
 
 impl DeliveryFilter {

@@ -16,9 +16,9 @@ pub(super) fn was_lost_to_another(error: &SdkError<TransactWriteItemsError>) -> 
     has_reason(error, LOST_TO_ANOTHER) && !has_reason(error, THROTTLED)
 }
 
-/// What a transaction that was not lost to another comes to.
+/// What a transaction that failed comes to, where it is not planned again.
 pub(super) fn failure(doing: &str, error: SdkError<TransactWriteItemsError>) -> Error {
-    if has_reason(&error, THROTTLED) {
+    if has_reason(&error, THROTTLED) || has_reason(&error, LOST_TO_ANOTHER) {
         Error::unavailable(doing, error)
     } else {
         super::failure(doing, error)

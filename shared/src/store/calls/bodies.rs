@@ -118,6 +118,6 @@ impl CallStore {
     }
 }
 
-fn body_part(sha256: &[u8; 32], chunk: usize) -> String {
+pub(super) fn body_part(sha256: &[u8; 32], chunk: usize) -> String {
     format!("body#{}#{chunk:03}", hex::encode(sha256))
 }

@@ -9,7 +9,7 @@ use crate::decision::{Assigned, AssignmentId, HistoryEntry};
 use crate::error::Error;
 use crate::store::{Item, Page, cursor, failure, from_item, text, to_item, transaction};
 
-const HISTORY_PREFIX: &str = "history#";
+pub(super) const HISTORY_PREFIX: &str = "history#";
 const MEMBER_PREFIX: &str = "member#";
 /// Entries of a call's history that are shown, the latest ones.
 const MAX_HISTORY: i32 = 200;
@@ -49,8 +49,8 @@ pub enum Before {
 pub struct Decided {
     /// The head with the decision.
     pub head: Head,
-    /// What the history says of it; nothing where nobody could see a difference.
-    pub entry: Option<HistoryEntry>,
+    /// What the history keeps of it; it tells of what anybody can see.
+    pub entry: HistoryEntry,
     /// What is to be known for undoing it.
     pub member: Option<Member>,
 }
@@ -71,16 +71,13 @@ impl CallStore {
             .expression_attribute_values(":seen", AttributeValue::N((head.revision - 1).to_string()))
             .build()
             .map_err(incomplete)?;
-        let mut puts = vec![head_put];
-        if let Some(entry) = entry {
-            let item = HistoryItem {
-                call_id: id.clone(),
-                part: history_part(head.revision),
-                entry: entry.clone(),
-            };
-            let item = to_item("an entry of the history", &item)?;
-            puts.push(put(item).build().map_err(incomplete)?);
-        }
+        let item = HistoryItem {
+            call_id: id.clone(),
+            part: history_part(head.revision),
+            entry: entry.clone(),
+        };
+        let item = to_item("an entry of the history", &item)?;
+        let mut puts = vec![head_put, put(item).build().map_err(incomplete)?];
         if let Some(member) = member {
             let item = MemberItem {
                 call_id: member.assignment_id.clone(),
@@ -133,7 +130,9 @@ impl CallStore {
         while let Some(item) = items.next().await {
             let item = item.map_err(|error| failure(format!("reading the history of call {id}"), error))?;
             let item: HistoryItem = from_item("an entry of the history", item)?;
-            entries.push(item.entry);
+            if item.entry.change.is_visible() {
+                entries.push(item.entry);
+            }
             if entries.len() == MAX_HISTORY as usize {
                 break;
             }
@@ -194,16 +193,16 @@ fn history_part(revision: u64) -> String {
     format!("{HISTORY_PREFIX}{revision:012}")
 }
 
-fn member_part(call_id: &CallId) -> String {
+pub(super) fn member_part(call_id: &CallId) -> String {
     format!("{MEMBER_PREFIX}{call_id}")
 }
 
 #[derive(Serialize, Deserialize)]
-struct HistoryItem {
-    call_id: CallId,
-    part: String,
+pub(super) struct HistoryItem {
+    pub(super) call_id: CallId,
+    pub(super) part: String,
     #[serde(flatten)]
-    entry: HistoryEntry,
+    pub(super) entry: HistoryEntry,
 }
 
 #[derive(Serialize, Deserialize)]

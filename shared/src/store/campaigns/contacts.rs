@@ -231,6 +231,24 @@ impl CampaignStore {
         Err(busy("this campaign"))
     }
 
+    /// Removes a number from the contacts of all campaigns; how many these were.
+    ///
+    /// # Errors
+    /// When the store fails; what was removed by then is gone.
+    pub async fn remove_contact_everywhere(&self, number: &PhoneNumber) -> Result<usize, Error> {
+        let mut removed = 0;
+        loop {
+            let contacts = self.contacts_of(number).await?;
+            if contacts.is_empty() {
+                return Ok(removed);
+            }
+            for contact in contacts {
+                let number = std::slice::from_ref(number);
+                removed += self.remove_contacts(&contact.campaign_id, number).await?;
+            }
+        }
+    }
+
     /// How many contacts campaigns have; those that never had any are left out.
     pub(super) async fn contact_counts(
         &self,
@@ -247,7 +265,7 @@ impl CampaignStore {
     }
 
     /// Who reached out to a number, as last written.
-    pub(super) async fn contacts_of(&self, number: &PhoneNumber) -> Result<Vec<Contact>, Error> {
+    pub(crate) async fn contacts_of(&self, number: &PhoneNumber) -> Result<Vec<Contact>, Error> {
         let answer = self
             .client
             .query()
