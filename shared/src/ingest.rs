@@ -177,7 +177,7 @@ impl Ingest {
         let Arrival { call, version, .. } = arrival;
         let (presence, has_body, lists_month, candidates) = tokio::try_join!(
             self.calls.presence(&call.id),
-            self.calls.has_body(&call.id, &version.sha256),
+            self.calls.has_body(&call.id, &version.sha256, arrival.at),
             self.calls.lists_month_of(call.started_at),
             self.campaigns.candidates(call),
         )?;
@@ -240,7 +240,7 @@ impl Ingest {
         let body = async {
             if plan.body {
                 let sha256 = &arrival.version.sha256;
-                self.calls.put_body(id, sha256, arrival.body).await?;
+                self.calls.put_body(id, sha256, arrival.body, arrival.at).await?;
             }
             Ok(())
         };

@@ -1,5 +1,6 @@
 //! Kept deliveries: their bodies, and what today's code makes of them.
 
+use jiff::Timestamp;
 use lambda_http::http::StatusCode;
 
 use crate::call::{ArrivedBy, CallId};
@@ -64,7 +65,8 @@ impl Replayer {
         dry_run: bool,
         context: &Context,
     ) -> Result<Replayed, Error> {
-        let body = kept_body(&self.calls, &self.deliveries, delivery).await?;
+        let now = context.received_at;
+        let body = kept_body(&self.calls, &self.deliveries, delivery, now).await?;
         let body = body.ok_or(Error::NotFound {
             message: "the body of this delivery is not kept, so it can't be replayed",
         })?;
@@ -174,8 +176,8 @@ impl Replayer {
     }
 }
 
-/// The body of a delivery, byte for byte; `None` where it is not kept, or is still
-/// on its way.
+/// The body of a delivery, byte for byte; `None` where it is not kept, not any more, or is
+/// still on its way.
 ///
 /// # Errors
 /// When the store fails.
@@ -183,10 +185,11 @@ pub async fn kept_body(
     calls: &CallStore,
     deliveries: &DeliveryStore,
     delivery: &Delivery,
+    now: Timestamp,
 ) -> Result<Option<Vec<u8>>, Error> {
     match (delivery.kept_body, &delivery.conversation_id) {
         (KeptBody::InLog, _) => deliveries.body(delivery).await,
-        (KeptBody::WithCall, Some(id)) => calls.body(id, &delivery.body_sha256).await,
+        (KeptBody::WithCall, Some(id)) => calls.body(id, &delivery.body_sha256, now).await,
         (KeptBody::WithCall, None) | (KeptBody::No, _) => Ok(None),
     }
 }

@@ -32,7 +32,10 @@ impl State {
         let dynamodb = aws_sdk_dynamodb::Client::new(&aws().await);
         let campaigns = CampaignStore::new(dynamodb.clone(), setting("CAMPAIGNS_TABLE")?);
         let calls = CallStore::new(dynamodb.clone(), setting("CALLS_TABLE")?);
+        let body_retention = setting("BODY_RETENTION_DAYS")?;
+        let calls = calls.keeping_bodies(body_retention);
         let deliveries = DeliveryStore::new(dynamodb, setting("DELIVERIES_TABLE")?);
+        let deliveries = deliveries.keeping_bodies(body_retention);
         let country = default_country();
         let ingest = Ingest::new(calls.clone(), campaigns.clone());
         Ok(Self {

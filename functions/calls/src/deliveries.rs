@@ -42,7 +42,7 @@ impl State {
     ) -> Result<Response<Body>, Error> {
         Query::of(request).finish()?;
         let delivery = self.deliveries.get(&path_id(request, NO_DELIVERY)?, now).await?;
-        let body = kept_body(&self.calls, &self.deliveries, &delivery).await?;
+        let body = kept_body(&self.calls, &self.deliveries, &delivery, now).await?;
         raw_answer(request.headers(), body.ok_or(NO_BODY)?)
     }
 }

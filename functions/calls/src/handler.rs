@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use lambda_http::http::{Response, StatusCode};
 use lambda_http::{Body, Request};
 use shared::api::calls::{
@@ -58,9 +59,9 @@ pub async fn handle(state: Arc<State>, request: Request, context: Context) -> Re
     match context.route.as_str() {
         "GET /api/calls" => state.list_calls(&request).await,
         "GET /api/calls/export" => state.export_calls(&request).await,
-        "GET /api/calls/{id}" => state.read_call(&request).await,
-        "GET /api/calls/{id}/raw" => state.read_raw_call(&request).await,
-        "GET /api/calls/{id}/transcript" => state.read_transcript(&request).await,
+        "GET /api/calls/{id}" => state.read_call(&request, context.received_at).await,
+        "GET /api/calls/{id}/raw" => state.read_raw_call(&request, context.received_at).await,
+        "GET /api/calls/{id}/transcript" => state.read_transcript(&request, context.received_at).await,
         "GET /api/reports/summary" => state.summary(&request, now).await,
         "GET /api/reports/timeseries" => state.timeseries(&request, now).await,
         "GET /api/deliveries" => state.list_deliveries(&request, now).await,
@@ -101,12 +102,12 @@ impl State {
             .await
     }
 
-    async fn read_call(&self, request: &Request) -> Result<Response<Body>, Error> {
+    async fn read_call(&self, request: &Request, now: Timestamp) -> Result<Response<Body>, Error> {
         Query::of(request).finish()?;
         let head = self.head(request).await?;
         let id = &head.record.call.id;
         let (body, history, names) = tokio::try_join!(
-            self.calls.body(id, &head.version.sha256),
+            self.calls.body(id, &head.version.sha256, now),
             self.calls.history(id),
             self.campaigns.names(all_campaigns_of(&head)),
         )?;
@@ -122,17 +123,17 @@ impl State {
         Err(needs_compression())
     }
 
-    async fn read_raw_call(&self, request: &Request) -> Result<Response<Body>, Error> {
+    async fn read_raw_call(&self, request: &Request, now: Timestamp) -> Result<Response<Body>, Error> {
         Query::of(request).finish()?;
         let head = self.head(request).await?;
         let body = self
             .calls
-            .body(&head.record.call.id, &head.version.sha256)
+            .body(&head.record.call.id, &head.version.sha256, now)
             .await?;
         raw_answer(request.headers(), body.ok_or(NO_BODY)?)
     }
 
-    async fn read_transcript(&self, request: &Request) -> Result<Response<Body>, Error> {
+    async fn read_transcript(&self, request: &Request, now: Timestamp) -> Result<Response<Body>, Error> {
         let mut query = Query::of(request);
         let Paging { limit, cursor } = query.take()?;
         query.finish()?;
@@ -147,7 +148,7 @@ impl State {
         };
         let body = self
             .calls
-            .body(&head.record.call.id, &head.version.sha256)
+            .body(&head.record.call.id, &head.version.sha256, now)
             .await?;
         let body = body.unwrap_or_default();
         let transcript = Details::read(&body).transcript;

@@ -110,6 +110,7 @@ impl Sync {
         let aws = aws().await;
         let dynamodb = aws_sdk_dynamodb::Client::new(&aws);
         let calls = CallStore::new(dynamodb.clone(), setting("CALLS_TABLE")?);
+        let calls = calls.keeping_bodies(setting("BODY_RETENTION_DAYS")?);
         let campaigns = CampaignStore::new(dynamodb.clone(), setting("CAMPAIGNS_TABLE")?);
         Ok(Self {
             store: SyncStore::new(dynamodb.clone(), setting("SYNC_TABLE")?),

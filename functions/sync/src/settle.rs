@@ -154,12 +154,12 @@ impl Work<'_> {
     /// Whether a call was written to its end: a delivery that broke off may have left
     /// its head alone, and be repeated by nobody.
     async fn is_whole(&self, head: &Head) -> Result<bool, Stop> {
-        let (calls, call) = (&self.sync.calls, &head.record.call);
+        let (calls, call, now) = (&self.sync.calls, &head.record.call, self.stopwatch.now());
         let (has_body, is_in_lists) = tokio::try_join!(
-            calls.has_body(&call.id, &head.version.sha256),
+            calls.has_body(&call.id, &head.version.sha256, now),
             calls.lists_month_of(call.started_at),
         )?;
-        Ok(has_body && is_in_lists)
+        Ok((has_body || !calls.keeps_body(head, now)) && is_in_lists)
     }
 
     async fn take_in(&self, mut settled: Settled, arrived_by: Option<ArrivedBy>) -> Result<Settled, Stop> {

@@ -57,6 +57,7 @@ impl State {
     pub async fn from_environment() -> Result<Self, lambda_http::Error> {
         let aws = aws().await;
         let dynamodb = aws_sdk_dynamodb::Client::new(&aws);
+        let body_retention = setting("BODY_RETENTION_DAYS")?;
         Ok(Self {
             clients: ClientAddresses::from_environment()?,
             admission: Admission::from_environment(&aws)?,
@@ -67,10 +68,10 @@ impl State {
             metrics: Metrics::new(setting("AWS_LAMBDA_FUNCTION_NAME")?),
             country: default_country(),
             ingest: Ingest::new(
-                CallStore::new(dynamodb.clone(), setting("CALLS_TABLE")?),
+                CallStore::new(dynamodb.clone(), setting("CALLS_TABLE")?).keeping_bodies(body_retention),
                 CampaignStore::new(dynamodb.clone(), setting("CAMPAIGNS_TABLE")?),
             ),
-            log: DeliveryStore::new(dynamodb, setting("DELIVERIES_TABLE")?),
+            log: DeliveryStore::new(dynamodb, setting("DELIVERIES_TABLE")?).keeping_bodies(body_retention),
         })
     }
 }

@@ -1,5 +1,8 @@
 //! Bodies as items: compressed, and split where one item can't hold them.
 
+use std::str::FromStr;
+
+use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 use crate::error::Error;
@@ -11,10 +14,43 @@ const MAX_BYTES: usize = 64 * 1024 * 1024;
 /// Fast, and within a tenth of the size that much slower levels reach.
 const LEVEL: i32 = 3;
 
+/// How long bodies are kept after they came; by default for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BodyRetention(Option<SignedDuration>);
+
+impl BodyRetention {
+    /// The first instant at which a body is gone that came at an instant.
+    #[must_use]
+    pub fn end(self, received_at: Timestamp) -> Option<Timestamp> {
+        received_at.checked_add(self.0?).ok()
+    }
+}
+
+impl FromStr for BodyRetention {
+    type Err = String;
+
+    /// Reads a number of days; 0 is for ever.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let days: u16 = text
+            .parse()
+            .map_err(|_| format!("{text:?} is no number of days"))?;
+        Ok(Self(
+            (days > 0).then(|| SignedDuration::from_hours(24 * i64::from(days))),
+        ))
+    }
+}
+
+/// Whether time-to-live is over by an instant; DynamoDB deletes days later.
+pub(super) fn is_over(expires_at: Option<i64>, now: Timestamp) -> bool {
+    expires_at.is_some_and(|expires_at| expires_at <= now.as_second())
+}
+
 /// A chunk as stored; the first one of a body tells how many there are.
 #[derive(Deserialize)]
 pub(super) struct ChunkItem {
     zstd: serde_bytes::ByteBuf,
+    #[serde(default)]
+    pub(super) expires_at: Option<i64>,
     #[serde(default)]
     pub(super) chunks: Option<usize>,
     #[serde(default)]

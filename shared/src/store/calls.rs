@@ -35,7 +35,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
-use super::{Item, failure, from_item, month_of, text, to_item};
+use super::{BodyRetention, Item, failure, from_item, month_of, text, to_item};
 use crate::attribution::{Attribution, Candidate, Evidence, RuleResult, Status};
 use crate::call::{ArrivedBy, Call, CallId, CampaignVariables, Channel, Direction, Outcome};
 use crate::decision::{AssignmentId, Credit, Decisions};
@@ -178,6 +178,7 @@ pub enum Written {
 pub struct CallStore {
     client: Client,
     table: String,
+    body_retention: BodyRetention,
     /// Once it is known, for it never changes.
     erasure_key: Arc<OnceLock<ErasureKey>>,
 }
@@ -189,7 +190,17 @@ impl CallStore {
         Self {
             client,
             table,
+            body_retention: BodyRetention::default(),
             erasure_key: Arc::default(),
+        }
+    }
+
+    /// Keeps the bodies that come from now on for so long.
+    #[must_use]
+    pub fn keeping_bodies(self, body_retention: BodyRetention) -> Self {
+        Self {
+            body_retention,
+            ..self
         }
     }
 

@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::body::{ChunkItem, pack, unpack};
-use super::{Page, cursor, failure, from_item, month_of, text, to_item, transaction};
+use super::body::{ChunkItem, is_over, pack, unpack};
+use super::{BodyRetention, Page, cursor, failure, from_item, month_of, text, to_item, transaction};
 use crate::call::CallId;
 use crate::error::Error;
 use crate::time_id;
@@ -198,13 +198,27 @@ pub const NO_DELIVERY: Error = Error::NotFound {
 pub struct DeliveryStore {
     client: Client,
     table: String,
+    body_retention: BodyRetention,
 }
 
 impl DeliveryStore {
     /// The log in a table.
     #[must_use]
     pub fn new(client: Client, table: String) -> Self {
-        Self { client, table }
+        Self {
+            client,
+            table,
+            body_retention: BodyRetention::default(),
+        }
+    }
+
+    /// Keeps the bodies that come from now on for so long.
+    #[must_use]
+    pub fn keeping_bodies(self, body_retention: BodyRetention) -> Self {
+        Self {
+            body_retention,
+            ..self
+        }
     }
 
     /// Writes an entry. It expires after [`RETENTION`], unless its body is
@@ -215,7 +229,7 @@ impl DeliveryStore {
     pub async fn put(&self, delivery: &Delivery) -> Result<(), Error> {
         let item = to_item(
             "an entry of the delivery log",
-            &EntryItem::from_delivery(delivery)?,
+            &EntryItem::from_delivery(delivery, self.body_retention)?,
         )?;
         self.client
             .put_item()
@@ -232,7 +246,13 @@ impl DeliveryStore {
     /// # Errors
     /// When the store fails.
     pub async fn put_body(&self, delivery: &Delivery, body: &[u8]) -> Result<(), Error> {
-        let expires_at = expiry(delivery).map(|time| AttributeValue::N(time.to_string()));
+        let end = self
+            .body_retention
+            .end(delivery.received_at)
+            .map(Timestamp::as_second);
+        let ends = [expiry(delivery, self.body_retention), end];
+        let expires_at = ends.into_iter().flatten().min();
+        let expires_at = expires_at.map(|time| AttributeValue::N(time.to_string()));
         let mut writes = JoinSet::new();
         for (index, chunk) in pack(body)?.into_iter().enumerate() {
             let put = self
@@ -276,7 +296,7 @@ impl DeliveryStore {
         if item.has_expired(now) {
             return Err(NO_DELIVERY);
         }
-        item.into_delivery()
+        item.into_delivery(now)
     }
 
     /// The body kept with a delivery, byte for byte; `None` where there is none.
@@ -441,7 +461,7 @@ impl DeliveryStore {
                 for item in found {
                     let position = item.sk.as_str().to_owned();
                     let has_expired = item.has_expired(now);
-                    let delivery = item.into_delivery()?;
+                    let delivery = item.into_delivery(now)?;
                     if !has_expired && matches(&delivery) {
                         if entries.len() == limit {
                             // There is one more, so this page has a next one.
@@ -578,9 +598,17 @@ fn months_back(latest: Timestamp, from: Timestamp) -> impl Iterator<Item = (Stri
         .take_while(move |(month, _)| *month >= month_of(from))
 }
 
-fn expiry(delivery: &Delivery) -> Option<i64> {
+/// When an entry expires. One whose body is still to be understood waits as long as that is
+/// kept.
+fn expiry(delivery: &Delivery, body_retention: BodyRetention) -> Option<i64> {
     let waits = delivery.kept_body == KeptBody::InLog && delivery.result != DeliveryResult::Ignored;
-    (!waits).then(|| (delivery.received_at + RETENTION).as_second())
+    let end = delivery.received_at + RETENTION;
+    let end = match body_retention.end(delivery.received_at) {
+        Some(body) if waits => Some(end.max(body)),
+        None if waits => None,
+        _ => Some(end),
+    };
+    end.map(Timestamp::as_second)
 }
 
 // ------------------------------------------------------------------- items
@@ -606,6 +634,8 @@ struct EntryItem {
     latency_ms: u64,
     kept_body: KeptBody,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    body_expires_at: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     expires_at: Option<i64>,
 }
 
@@ -615,7 +645,7 @@ struct PositionItem {
 }
 
 impl EntryItem {
-    fn from_delivery(delivery: &Delivery) -> Result<Self, Error> {
+    fn from_delivery(delivery: &Delivery, body_retention: BodyRetention) -> Result<Self, Error> {
         let bucket = delivery
             .id
             .bucket()
@@ -635,17 +665,17 @@ impl EntryItem {
             body_sha256: hex::encode(delivery.body_sha256),
             latency_ms: delivery.latency_ms,
             kept_body: delivery.kept_body,
-            expires_at: expiry(delivery),
+            body_expires_at: body_retention.end(delivery.received_at).map(Timestamp::as_second),
+            expires_at: expiry(delivery, body_retention),
         })
     }
 
-    /// Deletion by time-to-live may be days late.
     fn has_expired(&self, now: Timestamp) -> bool {
-        self.expires_at
-            .is_some_and(|expires_at| expires_at <= now.as_second())
+        is_over(self.expires_at, now)
     }
 
-    fn into_delivery(self) -> Result<Delivery, Error> {
+    /// What it says by now: a body that has expired is not kept.
+    fn into_delivery(self, now: Timestamp) -> Result<Delivery, Error> {
         let mut body_sha256 = [0; 32];
         hex::decode_to_slice(&self.body_sha256, &mut body_sha256)
             .map_err(|error| Error::internal(format!("reading delivery {}", self.sk.as_str()), error))?;
@@ -662,7 +692,11 @@ impl EntryItem {
             bytes: self.bytes,
             body_sha256,
             latency_ms: self.latency_ms,
-            kept_body: self.kept_body,
+            kept_body: if is_over(self.body_expires_at, now) {
+                KeptBody::No
+            } else {
+                self.kept_body
+            },
         })
     }
 }

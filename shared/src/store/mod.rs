@@ -13,6 +13,8 @@ pub mod sessions;
 pub mod sync;
 mod transaction;
 
+pub use body::BodyRetention;
+
 use std::collections::HashMap;
 use std::time::Duration;
 

@@ -309,7 +309,7 @@ impl State {
         let id: CallId = path_id(request, NO_CALL)?;
         let head = self.calls.head(&id).await?.ok_or(NO_CALL)?;
         let (body, history, campaigns, previous, next) = tokio::try_join!(
-            self.calls.body(&id, &head.version.sha256),
+            self.calls.body(&id, &head.version.sha256, visit.now),
             self.calls.history(&id),
             self.campaigns.choices(),
             self.neighbour(&head, Order::Desc),
@@ -385,7 +385,7 @@ impl State {
     pub async fn raw_call(&self, request: &Request, visit: &Visit) -> Result<Response<Body>, Error> {
         let id: CallId = path_id(request, NO_CALL)?;
         let head = self.calls.head(&id).await?.ok_or(NO_CALL)?;
-        let body = self.calls.body(&id, &head.version.sha256).await?;
+        let body = self.calls.body(&id, &head.version.sha256, visit.now).await?;
         let mut answer = raw_answer(visit.headers(), body.ok_or(NO_BODY)?)?;
         if visit.address.has("download", "yes") {
             let name = HeaderValue::from_static("attachment; filename=\"call.json\"");

@@ -179,7 +179,7 @@ impl State {
     pub async fn raw_delivery(&self, request: &Request, visit: &Visit) -> Result<Response<Body>, Error> {
         let id: DeliveryId = path_id(request, NO_DELIVERY)?;
         let delivery = self.deliveries.get(&id, visit.now).await?;
-        let body = kept_body(&self.calls, &self.deliveries, &delivery).await?;
+        let body = kept_body(&self.calls, &self.deliveries, &delivery, visit.now).await?;
         raw_answer(visit.headers(), body.ok_or(NO_BODY)?)
     }
 
