@@ -13,7 +13,7 @@ use crate::support::{Answer, World, event_json, phone_call};
 use crate::syncing::world_of;
 
 /// Whom every call of [`phone_call`] comes from.
-const NUMBER: &str = "+16125550187";
+pub(crate) const NUMBER: &str = "+16125550187";
 const OTHER: &str = "+16125550199";
 const TABLES: [&str; 4] = ["CallsTable", "CampaignsTable", "DeliveriesTable", "SyncTable"];
 
@@ -22,7 +22,7 @@ async fn erase(world: &World, request: &Value) -> Answer {
 }
 
 /// Erases a customer; the receipt.
-async fn erase_for_good(world: &World, number: &str) -> Value {
+pub(crate) async fn erase_for_good(world: &World, number: &str) -> Value {
     let request = json!({ "customer_number": number, "dry_run": false });
     let receipt = erase(world, &request).await.expect(200);
     assert_eq!(receipt["next_cursor"], Value::Null);
@@ -65,7 +65,7 @@ async fn bodies(world: &World) -> usize {
     stored.iter().filter(|item| item.contains("\"body#")).count()
 }
 
-fn call_of(id: &str, number: &str, minute: u32) -> Value {
+pub(crate) fn call_of(id: &str, number: &str, minute: u32) -> Value {
     let at = format!("2026-11-20T10:{minute:02}:00Z");
     let mut body = phone_call(id, &at, &at);
     body["data"]["metadata"]["phone_call"]["external_number"] = json!(number);
@@ -77,7 +77,7 @@ fn call_of(id: &str, number: &str, minute: u32) -> Value {
 
 /// A customer with three calls, one credited to a campaign as a contact, one by a person and
 /// converted, and with traces in the log; and another customer. The campaigns.
-async fn two_customers(world: &World) -> [String; 2] {
+pub(crate) async fn two_customers(world: &World) -> [String; 2] {
     world.stack.clock().set("2026-11-21T12:00:00Z".parse().unwrap());
     let mailing = world.campaign("Spring mailing").await;
     let radio = world.campaign("Radio").await;

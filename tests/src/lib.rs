@@ -39,6 +39,7 @@ mod refusing;
 mod repeating;
 mod replaying;
 mod reporting;
+mod restoring;
 mod retaining;
 mod signing_in;
 mod syncing;

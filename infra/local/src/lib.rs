@@ -5,6 +5,7 @@
 //! `cargo local` keeps one running, and every test starts its own.
 
 mod authorizer;
+pub mod backup;
 mod binaries;
 pub mod clock;
 mod cloudformation;

@@ -1,12 +1,13 @@
 //! `cargo local`: the whole system on this machine.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand};
 use jiff::{SignedDuration, Timestamp};
+use local::backup::Tables;
 use local::doctor::{Patient, Provider, Verdict};
 use local::dynamodb::Storage;
 use local::logs::Logs;
@@ -99,6 +100,20 @@ enum Command {
         #[arg(long, default_value = "https://api.elevenlabs.io", value_parser = base_url)]
         provider_url: String,
     },
+    /// Writes everything that a stack stores into a file.
+    Backup {
+        /// A file that is not there yet, such as `ringmark.backup.gz`.
+        file: PathBuf,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Writes everything that is in a backup into a stack that stores nothing yet.
+    Restore {
+        /// A file that `backup` made.
+        file: PathBuf,
+        #[command(flatten)]
+        place: Place,
+    },
     /// Prints a bearer token for the API; it lasts for an hour, or until the stack stops.
     Token {
         /// One that can change nothing.
@@ -118,6 +133,17 @@ enum Command {
         #[arg(long, default_value = DEFAULT_URL, value_parser = base_url)]
         url: String,
     },
+}
+
+/// Which stack.
+#[derive(Args)]
+struct Place {
+    /// Name of a stack on AWS, with the credentials and the region of the environment.
+    #[arg(long, conflicts_with = "data")]
+    stack: Option<String>,
+    /// Folder of a stack on this machine that is not running [default: .local in the repository].
+    #[arg(long, value_name = "FOLDER")]
+    data: Option<PathBuf>,
 }
 
 /// A URL as people type it, without its scheme and with a slash at its end.
@@ -169,6 +195,8 @@ async fn main() -> ExitCode {
             })
             .await
         }
+        Some(Command::Backup { file, place }) => back_up(&file, place).await,
+        Some(Command::Restore { file, place }) => restore(&file, place).await,
         Some(Command::Token { read_only, url }) => token(read_only, &url).await,
         Some(Command::Invoke { function, event, url }) => invoke(&function, event, &url).await,
     };
@@ -186,8 +214,7 @@ async fn run(run: Run) -> Result<()> {
     let storage = if run.memory {
         Storage::Memory
     } else {
-        let folder = run.data.unwrap_or_else(|| workspace().join(".local"));
-        Storage::File(folder.join("dynamodb.sqlite"))
+        storage_in(run.data)
     };
     ensure!(
         run.webhook_secrets.len() <= 2,
@@ -263,6 +290,33 @@ async fn examine(patient: &Patient) -> Result<()> {
         bad == 0,
         "{bad} of {} checks found something to mend",
         findings.len()
+    );
+    Ok(())
+}
+
+fn storage_in(folder: Option<PathBuf>) -> Storage {
+    let folder = folder.unwrap_or_else(|| workspace().join(".local"));
+    Storage::File(folder.join("dynamodb.sqlite"))
+}
+
+async fn tables_of(place: Place) -> Result<Tables> {
+    match place.stack {
+        Some(stack) => Tables::of_stack(&stack).await,
+        None => Tables::of_storage(&storage_in(place.data)).await,
+    }
+}
+
+async fn back_up(file: &Path, place: Place) -> Result<()> {
+    let items = tables_of(place).await?.back_up(file).await?;
+    eprintln!("{items} items are in {}; the secrets are not", file.display());
+    Ok(())
+}
+
+async fn restore(file: &Path, place: Place) -> Result<()> {
+    let items = tables_of(place).await?.restore(file).await?;
+    eprintln!(
+        "{items} items of {} are restored; set the secrets by hand",
+        file.display()
     );
     Ok(())
 }
