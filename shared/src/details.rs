@@ -7,6 +7,9 @@ use serde_json::value::RawValue;
 
 use crate::lenient::{Number, Text, lenient, read_object};
 
+/// Levels of nesting up to which a value of the provider is shown; parsers take some 128.
+const MAX_DEPTH: usize = 100;
+
 /// What a call's page shows beyond the facts, read from the kept body.
 #[derive(Debug, Default)]
 pub struct Details<'a> {
@@ -14,7 +17,7 @@ pub struct Details<'a> {
     pub summary: Option<String>,
     /// Turn by turn.
     pub transcript: Vec<Turn<'a>>,
-    /// The provider's `analysis`, as it came.
+    /// The provider's `analysis`, as it came; none where it is nested too deeply to be shown.
     pub analysis: Option<&'a RawValue>,
 }
 
@@ -73,9 +76,11 @@ impl<'a> Details<'a> {
             return Self::default();
         };
         let conversation = outer.data.and_then(|data| read(data.get())).unwrap_or(outer);
-        let analysis = conversation.analysis.filter(|raw| raw.get().starts_with('{'));
+        let analysis = conversation.analysis;
+        let analysis = analysis.filter(|raw| raw.get().starts_with('{') && is_shallow(raw));
         Self {
-            summary: analysis
+            summary: conversation
+                .analysis
                 .and_then(|raw| read_object::<WireAnalysis>(raw.get()).ok())
                 .and_then(|analysis| analysis.transcript_summary)
                 .and_then(Text::or_none)
@@ -96,8 +101,8 @@ impl<'a> From<WireTurn<'a>> for Turn<'a> {
             role: turn.role.map(|role| role.0),
             message: turn.message.map(|message| message.0),
             at_seconds: turn.time_in_call_secs.map_or(0, Number::into_seconds),
-            tool_calls: list(turn.tool_calls),
-            tool_results: list(turn.tool_results),
+            tool_calls: shown(turn.tool_calls),
+            tool_results: shown(turn.tool_results),
         }
     }
 }
@@ -105,6 +110,30 @@ impl<'a> From<WireTurn<'a>> for Turn<'a> {
 fn list(raw: Option<&RawValue>) -> Vec<&RawValue> {
     raw.and_then(|raw| serde_json::from_str(raw.get()).ok())
         .unwrap_or_default()
+}
+
+/// Those entries of a list that can be shown as they came.
+fn shown(raw: Option<&RawValue>) -> Vec<&RawValue> {
+    let mut entries = list(raw);
+    entries.retain(|entry| is_shallow(entry));
+    entries
+}
+
+/// Whether a value of the provider can be shown as it came: an answer that holds what is
+/// nested deeper can't be read by most clients.
+fn is_shallow(raw: &RawValue) -> bool {
+    let (mut depth, mut is_text, mut is_escaped) = (0_usize, false, false);
+    raw.get().bytes().all(|byte| {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if is_text => is_escaped = true,
+            b'"' => is_text = !is_text,
+            b'[' | b'{' if !is_text => depth += 1,
+            b']' | b'}' if !is_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth <= MAX_DEPTH
+    })
 }
 
 #[cfg(test)]
@@ -129,5 +158,25 @@ mod tests {
             assert!(details.analysis.is_some());
         }
         assert!(Details::read(b"not json").transcript.is_empty());
+    }
+
+    #[test]
+    fn what_is_nested_without_an_end_is_not_shown() {
+        let analysis = |depth: usize| {
+            let nested = format!("{}\"[[{{\\\"\"{}", "[".repeat(depth), "]".repeat(depth));
+            format!(
+                r#"{{"analysis":{{"transcript_summary":"Well.","x":{nested}}},"transcript":[{{"tool_calls":[{nested},1]}}]}}"#
+            )
+        };
+        for (depth, shown) in [(1, true), (99, true), (100, false), (1_000_000, false)] {
+            let body = analysis(depth);
+            let details = Details::read(body.as_bytes());
+            assert_eq!(details.analysis.is_some(), shown, "{depth}");
+            assert_eq!(
+                details.transcript[0].tool_calls.len(),
+                1 + usize::from(shown || depth == 100)
+            );
+            assert_eq!(details.summary.as_deref(), Some("Well."), "{depth}");
+        }
     }
 }

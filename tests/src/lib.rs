@@ -28,6 +28,7 @@ mod finding;
 mod floods;
 mod large_bodies;
 mod layers;
+mod limiting;
 mod listing;
 mod local_stack;
 mod logging;
