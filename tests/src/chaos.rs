@@ -436,7 +436,7 @@ impl Person<'_> {
                     (done.map(|_| vec![call]), Some(None), None)
                 }
                 4 | 5 => {
-                    let value = roll / 8 % 2 == 0;
+                    let value = (roll / 8).is_multiple_of(2);
                     let body = json!({ "converted": value });
                     let path = format!("{path}/conversion");
                     let done = self.insist(Method::PUT, &path, &body).await;

@@ -337,15 +337,14 @@ async fn a_delivery_that_is_under_way_does_not_undo_an_erasure() {
 
 #[tokio::test]
 async fn an_erasure_that_breaks_off_anywhere_is_completed_by_asking_again() {
-    let mut breaks = 0;
-    for survives in (0..).step_by(5) {
+    for (breaks, survives) in (0..).step_by(5).enumerate() {
         let world = World::new().await;
         two_customers(&world).await;
         let before = totals(&world).await;
         let asked = AtomicUsize::new(0);
         world.stack.dynamodb().inject(move |_| {
             let number = asked.fetch_add(1, Ordering::SeqCst);
-            (number >= survives).then_some(if number % 2 == 0 {
+            (number >= survives).then_some(if number.is_multiple_of(2) {
                 Fault::CutAfter
             } else {
                 Fault::Throttled
@@ -369,7 +368,6 @@ async fn an_erasure_that_breaks_off_anywhere_is_completed_by_asking_again() {
             assert!(breaks > 5, "it was broken off in earnest");
             return;
         }
-        breaks += 1;
     }
 }
 
