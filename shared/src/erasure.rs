@@ -9,8 +9,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::call::{Call, CallId, CampaignVariables};
 use crate::decide::Decision;
+use crate::delivery::{Event, VerifiedDelivery};
 use crate::error::Error;
-use crate::phone_number::PhoneNumber;
+use crate::phone_number::{Country, PhoneNumber};
 use crate::store::calls::{
     CallFilter, CallList, CallRecord, CallStore, ErasureKey, Head, NumberFilter, Version, Written,
 };
@@ -19,21 +20,37 @@ use crate::store::deliveries::{Delivery, DeliveryStore, KeptBody};
 use crate::store::{WRITE_ATTEMPTS, cursor, pause_before};
 
 /// Calls that one page of an erasure erases.
-const PAGE_CALLS: usize = 500;
+const PAGE_CALLS: usize = 200;
 /// Entries of the log that are looked at more closely in one go.
 const PAGE_ENTRIES: usize = 500;
 /// Calls, and entries of the log, that are erased at the same time.
 const CONCURRENCY: usize = 8;
 /// How long one request reads the log; then its cursor goes on.
 const PATIENCE: Duration = Duration::from_secs(12);
-/// How far back the log is read once more when the calls are gone, for what came meanwhile:
-/// longer than any request takes.
+/// How far before an erasure the log is read once more when the calls are gone, for what came
+/// meanwhile: longer than any request takes.
 const MEANWHILE: SignedDuration = SignedDuration::from_mins(5);
 /// Digits from which on a number within a text is hardly another's.
 const TELLING_DIGITS: usize = 7;
 
-/// What is said of a number that is nobody's, such as `anonymous`, which is everybody's.
-pub const NO_NUMBER: &str = "customer_number must be a number by which one customer can be reached";
+/// The numbers that a request names one customer by: as it is understood, and as it was
+/// received where that was before anybody said in which country.
+///
+/// # Errors
+/// Where it is nobody's, such as `anonymous`, which is everybody's.
+pub fn customer_numbers(text: &str, country: Option<Country>) -> Result<Vec<PhoneNumber>, Error> {
+    let mut numbers: Vec<PhoneNumber> = [country, None]
+        .into_iter()
+        .filter_map(|country| PhoneNumber::parse(text, country))
+        .filter(PhoneNumber::can_be_called)
+        .collect();
+    numbers.dedup();
+    if numbers.is_empty() {
+        let must = "customer_number must be a number by which one customer can be reached";
+        return Err(Error::invalid("customer_number", must));
+    }
+    Ok(numbers)
+}
 
 /// What was erased, or would be.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -54,85 +71,138 @@ pub struct Eraser {
     calls: CallStore,
     campaigns: CampaignStore,
     log: DeliveryStore,
+    country: Option<Country>,
+}
+
+/// Where an erasure goes on.
+struct Place {
+    /// Which of the numbers.
+    number: usize,
+    /// Which page of its calls, by the cursor; empty for the first one.
+    calls: String,
+    /// Which page of the log, likewise.
+    log: String,
+    /// When the first request came.
+    since: Timestamp,
+}
+
+impl Place {
+    fn read(text: &str) -> Option<Self> {
+        let mut parts = text.split('/');
+        let mut next = || parts.next();
+        Some(Self {
+            number: next()?.parse().ok()?,
+            calls: next()?.to_owned(),
+            log: next()?.to_owned(),
+            since: next()?.parse().ok()?,
+        })
+    }
+
+    fn write(&self) -> String {
+        let Self {
+            number,
+            calls,
+            log,
+            since,
+        } = self;
+        format!("{number}/{calls}/{log}/{since}")
+    }
 }
 
 impl Eraser {
-    /// From these stores.
+    /// From these stores; bodies are read as in this country.
     #[must_use]
-    pub fn new(calls: CallStore, campaigns: CampaignStore, log: DeliveryStore) -> Self {
+    pub fn new(
+        calls: CallStore,
+        campaigns: CampaignStore,
+        log: DeliveryStore,
+        country: Option<Country>,
+    ) -> Self {
         Self {
             calls,
             campaigns,
             log,
+            country,
         }
     }
 
     /// Erases a page of what there is of a customer, or only counts it; and the cursor with
     /// which the next request goes on.
     ///
-    /// The log first, for it is found by the calls; then the calls; with the last of them the
-    /// contacts. Whatever breaks off is completed by asking again.
+    /// The log first, for it is found by the calls; then the calls; then what came in
+    /// between; with the last of the calls the contacts. Whatever breaks off is completed by
+    /// asking again.
     ///
     /// # Errors
-    /// Where the number is not one customer's, when the cursor is of another erasure, or the
-    /// store fails.
+    /// When the cursor is of another erasure, or the store fails.
     pub async fn erase(
         &self,
-        number: &PhoneNumber,
+        numbers: &[PhoneNumber],
         cursor: Option<&str>,
         decision: &Decision,
     ) -> Result<(Erased, Option<String>), Error> {
-        if !number.can_be_called() {
-            return Err(Error::invalid("customer_number", NO_NUMBER));
-        }
         let began = Instant::now();
-        let name = format!("erasure {number} {}", decision.dry_run);
-        let place = cursor.map(|cursor| cursor::decode(&name, cursor)).transpose()?;
-        let place = place.unwrap_or_else(|| "/".to_owned());
-        let (calls_from, log_from) = place.split_once('/').ok_or_else(cursor::invalid)?;
-        let goes_on = |calls: &str, log: &str| Some(cursor::encode(&name, &format!("{calls}/{log}")));
-
+        let name = format!("erasure {numbers:?} {}", decision.dry_run);
+        let place = match cursor {
+            Some(cursor) => Place::read(&cursor::decode(&name, cursor)?).ok_or_else(cursor::invalid)?,
+            None => Place {
+                number: 0,
+                calls: String::new(),
+                log: String::new(),
+                since: decision.at,
+            },
+        };
+        let goes_on = |place: &Place| Some(cursor::encode(&name, &place.write()));
+        let number = numbers.get(place.number).ok_or_else(cursor::invalid)?;
         let list = CallList::latest_first(CallFilter {
             customer_number: Some(NumberFilter::Is(number.clone())),
             ..CallFilter::default()
         });
-        let page = self.calls.list(&list, PAGE_CALLS, given(calls_from)).await?;
+        let page = self.calls.list(&list, PAGE_CALLS, given(&place.calls)).await?;
+        let is_first = place.number == 0 && place.calls.is_empty();
         let person = Person {
-            number,
-            call_ids: page.entries.iter().map(|record| &record.call.id).collect(),
+            call_ids: page.entries.into_iter().map(|record| record.call.id).collect(),
+            numbers: if is_first { numbers } else { &[] },
+            country: self.country,
         };
         let mut erased = Erased::default();
 
-        let mut log_from = log_from.to_owned();
+        let mut log = place.log.clone();
         while let Some(next) = self
-            .erase_log(&person, Timestamp::MIN, given(&log_from), decision, &mut erased)
+            .erase_log(&person, Timestamp::MIN, given(&log), decision, &mut erased)
             .await?
         {
             if began.elapsed() > PATIENCE {
-                return Ok((erased, goes_on(calls_from, &next)));
+                return Ok((erased, goes_on(&Place { log: next, ..place })));
             }
-            log_from = next;
+            log = next;
         }
-        self.erase_calls(&person, decision, &mut erased).await?;
-        if !decision.dry_run {
-            let meanwhile = decision.at - MEANWHILE;
-            let mut from = None;
-            while let Some(next) = self
-                .erase_log(&person, meanwhile, from.as_deref(), decision, &mut erased)
-                .await?
-            {
-                from = Some(next);
+        if decision.dry_run {
+            for id in &person.call_ids {
+                erased.bodies += self.calls.count_bodies(id).await?;
             }
+            erased.call_ids.extend(person.call_ids);
+        } else {
+            erased.bodies += self.erase_calls(&person, number, decision.at).await?;
+            self.finish(place.since, decision, &mut erased).await?;
         }
-        if let Some(next) = page.next_cursor {
-            return Ok((erased, goes_on(&next, "")));
+        if let Some(calls) = page.next_cursor {
+            let log = String::new();
+            return Ok((erased, goes_on(&Place { calls, log, ..place })));
         }
         erased.contacts = if decision.dry_run {
-            self.campaigns.contacts_of(number).await?.len()
+            self.campaigns.count_campaigns_of(number).await?
         } else {
             self.campaigns.remove_contact_everywhere(number).await?
         };
-        Ok((erased, None))
+        let next = Place {
+            number: place.number + 1,
+            calls: String::new(),
+            log: String::new(),
+            since: place.since,
+        };
+        let is_last = next.number == numbers.len();
+        Ok((erased, if is_last { None } else { goes_on(&next) }))
     }
 
     /// Erases a page of the log, and gives where the next one begins.
@@ -174,7 +244,7 @@ impl Eraser {
         let mut is_theirs = person.has(delivery.conversation_id.as_ref());
         if is_in_log && !is_theirs {
             let body = self.log.body(delivery).await?;
-            is_theirs = body.is_some_and(|body| person.is_told_of_in(&body));
+            is_theirs = body.is_some_and(|body| person.is_told_of_in(&body, delivery));
         }
         if is_theirs && !dry_run {
             self.log.delete(delivery).await?;
@@ -182,43 +252,34 @@ impl Eraser {
         Ok(is_theirs.then_some(usize::from(is_in_log)))
     }
 
+    /// Erases calls, but for what [`finish`](Self::finish) does; how many bodies they had.
     async fn erase_calls(
         &self,
         person: &Person<'_>,
-        decision: &Decision,
-        erased: &mut Erased,
-    ) -> Result<(), Error> {
+        number: &PhoneNumber,
+        at: Timestamp,
+    ) -> Result<usize, Error> {
         if person.call_ids.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
-        let key = match decision.dry_run {
-            true => None,
-            false => Some(self.calls.make_erasure_key().await?),
-        };
-        let ids: Vec<&CallId> = person.call_ids.iter().copied().collect();
+        let key = self.calls.make_erasure_key().await?;
+        let ids: Vec<&CallId> = person.call_ids.iter().collect();
+        let mut bodies = 0;
         for ids in ids.chunks(CONCURRENCY) {
-            let each = ids.iter().map(async |id| match &key {
-                None => self.calls.count_bodies(id).await.map(Some),
-                Some(key) => self.erase_call(id, person.number, key, decision.at).await,
-            });
-            for (id, bodies) in ids.iter().zip(try_join_all(each).await?) {
-                let Some(bodies) = bodies else { continue };
-                erased.call_ids.push((*id).clone());
-                erased.bodies += bodies;
-            }
+            let each = ids.iter().map(|id| self.erase_call(id, number, &key, at));
+            bodies += try_join_all(each).await?.into_iter().sum::<usize>();
         }
-        Ok(())
+        Ok(bodies)
     }
 
-    /// Erases a call; how many bodies it had. `None` where it is not there any more, or not
-    /// the customer's.
+    /// Erases a call, where it is there and still the customer's; how many bodies it had.
     async fn erase_call(
         &self,
         id: &CallId,
         number: &PhoneNumber,
         key: &ErasureKey,
         at: Timestamp,
-    ) -> Result<Option<usize>, Error> {
+    ) -> Result<usize, Error> {
         let to = key.id_of(id);
         let mut bodies = 0;
         for attempt in 0..WRITE_ATTEMPTS {
@@ -226,18 +287,51 @@ impl Eraser {
             let before = self.calls.head(id).await?;
             let is_theirs = |head: &Head| head.record.call.customer_number.as_ref() == Some(number);
             let Some(before) = before.filter(is_theirs) else {
-                return Ok(None);
+                return Ok(bodies);
             };
-            bodies += self.calls.strip(&before, &to).await?;
+            bodies += self.calls.strip(id, &to).await?;
             let after = without_person(&before, to.clone(), at);
             if self.calls.put_erased(&before, &after, at).await? == Written::Done {
-                // What came in between, and changed no head.
-                bodies += self.calls.strip(&before, &to).await?;
-                return Ok(Some(bodies));
+                return Ok(bodies);
             }
         }
         let reason = std::io::Error::other("others kept writing the same call");
         Err(Error::unavailable(format!("erasing call {id}"), reason))
+    }
+
+    /// Erases what came about calls while they were erased, now or by a request that broke
+    /// off, and tells of them.
+    async fn finish(&self, since: Timestamp, decision: &Decision, erased: &mut Erased) -> Result<(), Error> {
+        let unfinished = self.calls.unfinished_erasures().await?;
+        if unfinished.is_empty() {
+            return Ok(());
+        }
+        let key = self.calls.make_erasure_key().await?;
+        let since = unfinished.iter().map(|(_, at)| *at).fold(since, Timestamp::min);
+        let person = Person {
+            numbers: &[],
+            call_ids: unfinished.into_iter().map(|(id, _)| id).collect(),
+            country: self.country,
+        };
+        let ids: Vec<&CallId> = person.call_ids.iter().collect();
+        for ids in ids.chunks(CONCURRENCY) {
+            let each = ids
+                .iter()
+                .map(async |id| self.calls.strip(id, &key.id_of(id)).await);
+            erased.bodies += try_join_all(each).await?.into_iter().sum::<usize>();
+        }
+        let mut from = None;
+        while let Some(next) = self
+            .erase_log(&person, since - MEANWHILE, from.as_deref(), decision, erased)
+            .await?
+        {
+            from = Some(next);
+        }
+        for ids in ids.chunks(CONCURRENCY) {
+            try_join_all(ids.iter().map(|id| self.calls.finish_erasure(id))).await?;
+        }
+        erased.call_ids.extend(person.call_ids);
+        Ok(())
     }
 }
 
@@ -247,8 +341,9 @@ fn given(text: &str) -> Option<&str> {
 
 /// Who is to be erased.
 struct Person<'a> {
-    number: &'a PhoneNumber,
-    call_ids: BTreeSet<&'a CallId>,
+    numbers: &'a [PhoneNumber],
+    call_ids: BTreeSet<CallId>,
+    country: Option<Country>,
 }
 
 impl Person<'_> {
@@ -256,12 +351,35 @@ impl Person<'_> {
         conversation_id.is_some_and(|id| self.call_ids.contains(id))
     }
 
-    /// Whether a body holds the number, with its plus sign or without.
-    fn is_told_of_in(&self, body: &[u8]) -> bool {
-        let number = self.number.as_str();
-        let digits = number.strip_prefix('+').unwrap_or(number).as_bytes();
-        digits.len() >= TELLING_DIGITS && body.windows(digits.len()).any(|window| window == digits)
+    fn has_number(&self, number: Option<&PhoneNumber>) -> bool {
+        number.is_some_and(|number| self.numbers.contains(number))
     }
+
+    /// Whether the body of a delivery is of one of the calls, of a call with the customer, or
+    /// names any of their ids or the number.
+    fn is_told_of_in(&self, body: &[u8], delivery: &Delivery) -> bool {
+        let signed_at = delivery.signed_at.unwrap_or(delivery.received_at);
+        match VerifiedDelivery::kept(body, signed_at).read(self.country) {
+            Ok(Event::Call { call, .. }) if self.has_number(call.customer_number.as_ref()) => return true,
+            _ => {}
+        }
+        let text = String::from_utf8_lossy(body);
+        let names = |name: &str| text.contains(name);
+        self.call_ids.iter().any(|id| names(id.as_str()))
+            || self.numbers.iter().any(|number| is_in(&text, number))
+    }
+}
+
+/// Whether a text holds a number: the digits alone, with or without what stands before a
+/// country's; or the whole address.
+fn is_in(text: &str, number: &PhoneNumber) -> bool {
+    let number = number.as_str();
+    let digits = number.strip_prefix('+').unwrap_or(number);
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.contains(number);
+    }
+    let mut runs = text.split(|character: char| !character.is_ascii_digit());
+    digits.len() >= TELLING_DIGITS && runs.any(|run| run.strip_prefix("00").unwrap_or(run) == digits)
 }
 
 /// What stays of a call.
@@ -297,24 +415,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_tells_of_a_number_that_is_long_enough_to_be_nobody_elses() {
-        let is_told = |number: &str, body: &str| {
-            let number = PhoneNumber::parse(number, None).unwrap();
-            let call_ids = BTreeSet::new();
-            let person = Person {
-                number: &number,
-                call_ids,
-            };
-            person.is_told_of_in(body.as_bytes())
-        };
-        for (number, body, expected) in [
+    fn a_text_tells_of_a_number_that_is_long_enough_to_be_nobody_elses() {
+        for (number, text, expected) in [
             ("+16125550187", r#"{"to":"+16125550187"}"#, true),
             ("+16125550187", r#"{"to":"16125550187"}"#, true),
+            ("+16125550187", "call 0016125550187 now", true),
             ("+16125550187", r#"{"to":"16125550188"}"#, false),
+            ("+16125550187", r#"{"id":"916125550187"}"#, false),
+            ("5550142", r#"{"to":"+16125550142"}"#, false),
             ("sip:anna@example.com", r#"{"to":"sip:anna@example.com"}"#, true),
             ("1001", r#"{"duration":1001}"#, false),
         ] {
-            assert_eq!(is_told(number, body), expected, "{number} in {body}");
+            let number_read = PhoneNumber::parse(number, None).unwrap();
+            assert_eq!(is_in(text, &number_read), expected, "{number} in {text}");
+        }
+    }
+
+    #[test]
+    fn a_customer_is_known_by_the_number_with_and_without_its_country() {
+        let told = |text: &str| {
+            let numbers = customer_numbers(text, Some("US".parse().unwrap()));
+            let text = |number: PhoneNumber| number.to_string();
+            numbers.map(|numbers| numbers.into_iter().map(text).collect::<Vec<_>>())
+        };
+        assert_eq!(told("+1 612-867-5309").unwrap(), ["+16128675309"]);
+        assert_eq!(told("6128675309").unwrap(), ["+16128675309", "6128675309"]);
+        for nobody in ["", "anonymous", "12"] {
+            assert!(told(nobody).is_err(), "{nobody}");
         }
     }
 }

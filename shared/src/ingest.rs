@@ -25,6 +25,8 @@ pub struct Arrival<'a> {
     pub by: ArrivedBy,
     /// When it came.
     pub at: Timestamp,
+    /// When the body came, for the first time where it is read again.
+    pub body_came_at: Timestamp,
     /// Whether it is a body that may be here already, read again: facts that the
     /// same body told otherwise to other code or settings are then replaced.
     pub read_again: bool,
@@ -79,19 +81,9 @@ struct Plan {
     /// The head as it was read.
     before: Option<Head>,
     head: Option<Head>,
+    /// Whether the body is to be written; of an erased call, to be taken back.
     body: bool,
     month: bool,
-}
-
-impl Plan {
-    /// Nothing is written of an erased call.
-    const ERASED: Self = Self {
-        taken: Taken::Erased,
-        before: None,
-        head: None,
-        body: false,
-        month: false,
-    };
 }
 
 /// Takes calls in.
@@ -131,17 +123,19 @@ impl Ingest {
         for attempt in 0..WRITE_ATTEMPTS {
             pause_before(attempt).await;
             let plan = self.plan(arrival, &mut was_here).await?;
-            if plan.taken == Taken::Erased && attempt > 0 {
-                // The attempt before this one did not know.
-                let Arrival {
-                    call, version, body, ..
-                } = arrival;
-                self.calls
-                    .take_body_back(&call.id, &version.sha256, body, arrival.at)
-                    .await?;
+            if plan.taken == Taken::Erased && (attempt > 0 || plan.body) {
+                // An attempt before this one did not know.
+                self.take_body_back(arrival).await?;
             }
             let (written, ()) = tokio::join!(self.carry_out(arrival, &plan), alongside(plan.taken));
             match written? {
+                // No head was in the way of a body alone.
+                Written::Done
+                    if plan.body && plan.head.is_none() && self.was_erased(&arrival.call.id).await? =>
+                {
+                    self.take_body_back(arrival).await?;
+                    return Ok(Taken::Erased);
+                }
                 Written::Done => return Ok(plan.taken),
                 Written::Conflict => {}
             }
@@ -173,6 +167,19 @@ impl Ingest {
         })
     }
 
+    async fn take_body_back(&self, arrival: &Arrival<'_>) -> Result<(), Error> {
+        let Arrival {
+            call,
+            version,
+            body,
+            at,
+            ..
+        } = arrival;
+        self.calls
+            .take_body_back(&call.id, &version.sha256, body, *at)
+            .await
+    }
+
     async fn plan(&self, arrival: &Arrival<'_>, was_here: &mut Option<bool>) -> Result<Plan, Error> {
         let Arrival { call, version, .. } = arrival;
         let (presence, has_body, lists_month, candidates) = tokio::try_join!(
@@ -182,7 +189,15 @@ impl Ingest {
             self.campaigns.candidates(call),
         )?;
         let head = match presence {
-            Presence::Erased => return Ok(Plan::ERASED),
+            Presence::Erased => {
+                return Ok(Plan {
+                    taken: Taken::Erased,
+                    before: None,
+                    head: None,
+                    body: has_body,
+                    month: false,
+                });
+            }
             Presence::Here(head) => Some(*head),
             Presence::New => None,
         };
@@ -238,9 +253,11 @@ impl Ingest {
     async fn carry_out(&self, arrival: &Arrival<'_>, plan: &Plan) -> Result<Written, Error> {
         let id = &arrival.call.id;
         let body = async {
-            if plan.body {
+            if plan.body && plan.taken != Taken::Erased {
                 let sha256 = &arrival.version.sha256;
-                self.calls.put_body(id, sha256, arrival.body, arrival.at).await?;
+                self.calls
+                    .put_body(id, sha256, arrival.body, arrival.body_came_at)
+                    .await?;
             }
             Ok(())
         };

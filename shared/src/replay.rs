@@ -106,6 +106,7 @@ impl Replayer {
                     body,
                     by: ArrivedBy::Webhook,
                     at: context.received_at,
+                    body_came_at: delivery.received_at,
                     read_again: true,
                     listed_as: None,
                 };
@@ -134,14 +135,21 @@ impl Replayer {
                 kind,
                 conversation_id,
                 ..
-            }) => Ok(Replayed {
-                result: DeliveryResult::Ignored,
-                reason: Some("touches_no_call".to_owned()),
-                kind: Some(kind),
-                conversation_id,
-                before: None,
-                after: None,
-            }),
+            }) => {
+                let was_erased = match &conversation_id {
+                    Some(id) => self.ingest.was_erased(id).await?,
+                    None => false,
+                };
+                let reason = if was_erased { "erased" } else { "touches_no_call" };
+                Ok(Replayed {
+                    result: DeliveryResult::Ignored,
+                    reason: Some(reason.to_owned()),
+                    kind: Some(kind),
+                    conversation_id: conversation_id.filter(|_| !was_erased),
+                    before: None,
+                    after: None,
+                })
+            }
             Err(Unparsed { kind, reason }) => Ok(Replayed {
                 result: DeliveryResult::Unparsed,
                 reason: Some(reason.to_owned()),

@@ -121,6 +121,43 @@ async fn a_delivery_takes_two_sequential_round_trips() {
 }
 
 #[tokio::test]
+async fn an_erased_call_costs_at_most_twenty_write_units_and_makes_others_no_slower() {
+    let world = settled_world().await;
+    let sample = |id: &str| {
+        let body = String::from_utf8(event("webhook/phone_inbound_twilio.json")).unwrap();
+        body.replace("conv_edaakjhb57yhmdwecgv6e0bfjemh", id)
+    };
+    let mut other = phone_call("conv_other", "2026-11-01T11:00:00Z", "2026-11-01T11:02:00Z");
+    other["data"]["metadata"]["phone_call"]["external_number"] = json!("+16125550199");
+    world.deliver_ok(other.to_string()).await;
+    world.stack.dynamodb().record();
+    let erasure = json!({ "customer_number": "+16125550199", "dry_run": false });
+    let receipt = world
+        .send(Method::POST, "/api/erasures", &erasure)
+        .await
+        .expect(200);
+    assert_eq!(receipt["call_ids"], json!(["conv_other"]));
+    let requests = world.stack.dynamodb().recorded();
+    eprintln!(
+        "erased: {} write, {} read units",
+        write_units(&requests),
+        read_units(&requests)
+    );
+    assert!(write_units(&requests) <= 20.0, "{requests:#?}");
+
+    // An instance learns the key once.
+    world.deliver_ok(sample("conv_before")).await;
+    let hold = Duration::from_millis(300);
+    world.stack.dynamodb().inject(move |_| Some(Fault::Delayed(hold)));
+    world.stack.dynamodb().record();
+    assert_eq!(world.deliver_ok(sample("conv_after")).await, "stored");
+    let requests = world.stack.dynamodb().recorded();
+    eprintln!("after an erasure: {} read units", read_units(&requests));
+    assert_eq!(round_trips(&requests), 2, "{requests:#?}");
+    assert!(read_units(&requests) <= 8.0, "{requests:#?}");
+}
+
+#[tokio::test]
 async fn a_page_of_25_calls_costs_at_most_four_read_units() {
     let world = settled_world().await;
     // Three campaigns on a page: each name is a read of its own.

@@ -4,12 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use local::Options;
 use local::dynamodb::{Fault, StoreRequest};
+use local::issuer::VIEWER;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::provider::{Conversation, Provider};
-use crate::support::{Answer, World, event_json, phone_call};
+use crate::signing_in::{ANNA, Browser};
+use crate::support::{Answer, World, deliver_many, event_json, phone_call};
 use crate::syncing::world_of;
 
 /// Whom every call of [`phone_call`] comes from.
@@ -105,11 +108,28 @@ pub(crate) async fn two_customers(world: &World) -> [String; 2] {
     let unknown = json!({ "type": "voice_removal_notice", "data": { "caller": NUMBER } });
     world.deliver_ok(unknown.to_string()).await;
     let unparsed = format!("{{\"type\":\"post_call_transcription\",\"to\":\"{NUMBER}\"");
-    world.deliver_ok(unparsed).await;
+    assert_eq!(world.deliver_ok(unparsed).await, "unparsed");
+    let repeated = r#"{"type":"post_call_transcription","data":{"conversation_id":"conv_a","conversation_id":"conv_a"}}"#;
+    assert_eq!(world.deliver_ok(repeated).await, "unparsed");
 
-    let credit = json!({ "campaign_id": radio, "reason": "Mr Smith heard it" });
-    let path = "/api/calls/conv_b/attribution";
-    world.send(Method::PUT, path, &credit).await.expect(200);
+    for campaign in [&mailing, &radio] {
+        let credit = json!({ "campaign_id": campaign, "reason": "Mr Smith heard it" });
+        let path = "/api/calls/conv_b/attribution";
+        world.send(Method::PUT, path, &credit).await.expect(200);
+    }
+    // The rules are asked again while the customer is no contact, and once more after that.
+    let contact = json!({ "contacts": [{ "number": NUMBER }] });
+    let path = format!("/api/campaigns/{mailing}/contacts");
+    let number = format!("{path}/%2B16125550187");
+    for (method, path) in [(Method::DELETE, &number), (Method::POST, &path)] {
+        world.send(method, path, &contact).await.expect(200);
+        let window = json!({ "from": "2026-11-01", "to": "2026-12-01", "dry_run": false });
+        let asked = world
+            .send(Method::POST, "/api/reattributions", &window)
+            .await
+            .expect(200);
+        assert_eq!(asked["moved"].as_array().unwrap().len(), 2, "{asked}");
+    }
     let converted = json!({ "converted": true, "reason": "Mr Smith bought" });
     let path = "/api/calls/conv_c/conversion";
     world.send(Method::PUT, path, &converted).await.expect(200);
@@ -148,9 +168,9 @@ async fn an_erased_customer_leaves_calls_that_count_and_nothing_else() {
         assert_eq!(receipt[about], counted[about], "{about}");
     }
     assert_eq!(receipt["call_ids"], json!(["conv_a", "conv_b", "conv_c"]));
-    assert_eq!(receipt["bodies"], 4 + 2, "of calls, and of the log");
+    assert_eq!(receipt["bodies"], 4 + 3, "of calls, and of the log");
     assert_eq!(receipt["contacts"], 1);
-    assert_eq!(receipt["deliveries"], 4 + 3);
+    assert_eq!(receipt["deliveries"], 4 + 4);
     let places: Vec<&str> = (receipt["remains"].as_array().unwrap().iter())
         .map(|remainder| remainder["place"].as_str().unwrap())
         .collect();
@@ -170,7 +190,7 @@ async fn an_erased_customer_leaves_calls_that_count_and_nothing_else() {
         "Mr Smith bought",
     ];
     assert_eq!(stored_of(&world, &words).await, [""; 0]);
-    assert_eq!(bodies(&world).await, all - 6);
+    assert_eq!(bodies(&world).await, all - 7);
     assert_eq!(world.get("/api/calls/conv_a").await.error().0, 404);
     assert_eq!(world.calls("customer_number=%2B16125550187").await.len(), 0);
 
@@ -301,38 +321,40 @@ async fn an_erased_call_does_not_come_back() {
     assert_eq!(world.deliver_ok(call.to_string()).await, "stored");
 }
 
-fn writes_head_of(request: &StoreRequest, id: &str) -> bool {
-    request.operation == "PutItem" && request.key("part") == "head" && request.key("call_id") == id
-}
-
 #[tokio::test]
 async fn a_delivery_that_is_under_way_does_not_undo_an_erasure() {
-    let world = World::new().await;
-    two_customers(&world).await;
-    let mut newer = call_of("conv_a", NUMBER, 0);
-    newer["event_timestamp"] = json!(1_795_262_418);
-    // It has read the head, and its writes are slow.
-    let reached = Arc::new(tokio::sync::Notify::new());
-    let reaches = Arc::clone(&reached);
-    world.stack.dynamodb().inject(move |request| {
-        writes_head_of(request, "conv_a").then(|| {
-            reaches.notify_one();
-            Fault::Delayed(Duration::from_millis(900))
-        })
-    });
-    let delivery = world.deliver(newer.to_string());
-    let erasure = async {
-        reached.notified().await;
-        erase_for_good(&world, NUMBER).await
-    };
-    let (delivery, receipt) = tokio::join!(delivery, erasure);
-    assert_eq!(receipt["call_ids"], json!(["conv_a", "conv_b", "conv_c"]));
-    assert_eq!(delivery.expect(200)["result"], "ignored");
-    world.stack.dynamodb().heal();
-    let left = stored_of(&world, &["6125550187", "body#", "conv_a"]).await;
-    let of_log = |item: &&String| item.contains("2026-11#") && !item.contains("erased");
-    let of_others = |item: &&String| item.contains("conv_other") || of_log(item);
-    assert_eq!(left.iter().filter(|item| !of_others(item)).count(), 0, "{left:?}");
+    // A newer version is held up at its head, an older one brings nothing but its body.
+    for (version, held_up) in [(1_795_262_418, "head"), (1_000_000_000, "body#")] {
+        let world = World::new().await;
+        two_customers(&world).await;
+        let mut other = call_of("conv_a", NUMBER, 0);
+        other["event_timestamp"] = json!(version);
+        let reached = Arc::new(tokio::sync::Notify::new());
+        let reaches = Arc::clone(&reached);
+        world.stack.dynamodb().inject(move |request: &StoreRequest| {
+            let is_late = request.operation == "PutItem"
+                && request.key("call_id") == "conv_a"
+                && request.key("part").starts_with(held_up)
+                && request.body["Item"]["erased"].is_null();
+            is_late.then(|| {
+                reaches.notify_one();
+                Fault::Delayed(Duration::from_millis(1500))
+            })
+        });
+        let delivery = world.deliver(other.to_string());
+        let erasure = async {
+            reached.notified().await;
+            erase_for_good(&world, NUMBER).await
+        };
+        let (delivery, receipt) = tokio::join!(delivery, erasure);
+        assert_eq!(receipt["call_ids"], json!(["conv_a", "conv_b", "conv_c"]));
+        assert_eq!(delivery.expect(200)["result"], "ignored");
+        world.stack.dynamodb().heal();
+        let left = stored_of(&world, &["6125550187", "body#"]).await;
+        let of_others = |item: &&String| item.contains("conv_other");
+        assert_eq!(left.iter().filter(|item| !of_others(item)).count(), 0, "{left:?}");
+        assert_eq!(world.calls("").await.len(), 4);
+    }
 }
 
 #[tokio::test]
@@ -369,6 +391,139 @@ async fn an_erasure_that_breaks_off_anywhere_is_completed_by_asking_again() {
             return;
         }
     }
+}
+
+#[tokio::test]
+async fn a_customer_with_hundreds_of_calls_is_erased_page_by_page() {
+    let world = World::new().await;
+    deliver_many(&world, 203).await;
+    let mut request = json!({ "customer_number": NUMBER });
+    for dry_run in [true, false] {
+        request["dry_run"] = json!(dry_run);
+        let first = erase(&world, &request).await.expect(200);
+        assert_eq!(first["call_ids"].as_array().unwrap().len(), 200);
+        let cursor = first["next_cursor"].as_str().unwrap();
+        let mut other = request.clone();
+        other["cursor"] = json!(cursor);
+        let last = erase(&world, &other).await.expect(200);
+        assert_eq!(last["call_ids"].as_array().unwrap().len(), 3);
+        assert_eq!(last["next_cursor"], Value::Null);
+        for counted in ["bodies", "deliveries"] {
+            let sum = first[counted].as_u64().unwrap() + last[counted].as_u64().unwrap();
+            assert_eq!(sum, 203, "{counted}");
+        }
+        other["customer_number"] = json!(OTHER);
+        assert_eq!(
+            erase(&world, &other).await.error(),
+            (400, "invalid_cursor".to_owned())
+        );
+    }
+    assert_eq!(
+        stored_of(&world, &["6125550187", "conv_", "body#"]).await,
+        [""; 0]
+    );
+    assert_eq!(world.calls("").await.len(), 203);
+}
+
+#[tokio::test]
+async fn a_log_that_takes_too_long_to_read_is_gone_on_with() {
+    let world = World::new().await;
+    two_customers(&world).await;
+    // Two pages of months, each of which takes its time.
+    world.stack.clock().set("2028-12-01T12:00:00Z".parse().unwrap());
+    world.stack.dynamodb().inject(|request: &StoreRequest| {
+        let is_of_log = request.operation == "Query" && request.table() == "DeliveriesTable";
+        is_of_log.then_some(Fault::Delayed(Duration::from_millis(700)))
+    });
+    let mut request = json!({ "customer_number": NUMBER, "dry_run": false });
+    let first = erase(&world, &request).await.expect(200);
+    assert_eq!(first["call_ids"], json!([]), "the log goes first");
+    world.stack.dynamodb().heal();
+    assert_eq!(world.calls("customer_number=%2B16125550187").await.len(), 3);
+    request["cursor"] = first["next_cursor"].clone();
+    let last = erase(&world, &request).await.expect(200);
+    assert_eq!(last["call_ids"], json!(["conv_a", "conv_b", "conv_c"]));
+    assert_eq!(last["next_cursor"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_customer_is_found_by_a_number_that_was_received_without_its_country() {
+    let world = World::with(Options::default().parameter("DefaultCountry", "US")).await;
+    let national = "6128675309";
+    for (id, number) in [("conv_1", national), ("conv_2", "+16128675309")] {
+        world.deliver_ok(call_of(id, number, 0).to_string()).await;
+    }
+    // As it was stored before anybody said in which country.
+    let key = json!({ "call_id": { "S": "conv_1" }, "part": { "S": "head" } });
+    let found = world
+        .ask_store("GetItem", &json!({ "TableName": "CallsTable", "Key": key }))
+        .await;
+    let mut item = found["Item"].clone();
+    item["customer_number"] = json!({ "S": national });
+    world
+        .ask_store("PutItem", &json!({ "TableName": "CallsTable", "Item": item }))
+        .await;
+    let request = json!({ "customer_number": "(612) 867-5309", "dry_run": false });
+    let first = erase(&world, &request).await.expect(200);
+    assert_eq!(first["call_ids"], json!(["conv_2"]));
+    let mut rest = json!({ "customer_number": national, "dry_run": false });
+    let plain = erase(&world, &rest).await.expect(200);
+    rest["cursor"] = plain["next_cursor"].clone();
+    let last = erase(&world, &rest).await.expect(200);
+    assert_eq!(
+        (&last["call_ids"], &last["next_cursor"]),
+        (&json!(["conv_1"]), &Value::Null)
+    );
+}
+
+#[tokio::test]
+async fn a_person_erases_a_customer_from_a_call_and_gets_a_receipt() {
+    let world = World::new().await;
+    two_customers(&world).await;
+    let page_of = |answer: Answer| String::from_utf8(answer.body).unwrap();
+    let customer = [("customer_number", NUMBER)];
+    let mut viewer = Browser::new(&world);
+    viewer.sign_in(VIEWER).await;
+    assert!(!viewer.page("/calls/conv_a").await.contains("Erase"));
+    let refused = viewer.submit_from("/calls/conv_a", "/erasures", &customer).await;
+    assert_eq!(refused.status, 403);
+
+    let mut browser = Browser::new(&world);
+    browser.sign_in(ANNA).await;
+    assert!(
+        browser
+            .page("/calls/conv_a")
+            .await
+            .contains("Erase this customer")
+    );
+    let preview = browser
+        .submit_from("/calls/conv_a", "/erasures/preview", &customer)
+        .await;
+    let preview = page_of(preview);
+    assert!(preview.contains("Erase +1 612-555-0187?"), "{preview}");
+    assert!(preview.contains("text and id go</dt><dd>3</dd>"), "{preview}");
+    assert_eq!(world.calls("customer_number=%2B16125550187").await.len(), 3);
+
+    let receipt = browser
+        .submit_from("/erasures/preview", "/erasures", &customer)
+        .await;
+    let receipt = page_of(receipt);
+    for words in [
+        "is erased",
+        "<code>conv_a</code>",
+        "until 26 Dec 2026",
+        "until you delete it",
+    ] {
+        assert!(receipt.contains(words), "{words}: {receipt}");
+    }
+    assert_eq!(stored_of(&world, &["6125550187", "conv_a"]).await, [""; 0]);
+    for call in world.calls("").await {
+        let page = browser
+            .page(&format!("/calls/{}", call["id"].as_str().unwrap()))
+            .await;
+        assert!(!page.contains("still on its way"), "{page}");
+    }
+    assert_eq!(browser.get("/erasures").await.header("location"), "/calls");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //! tries again, and what was half written breaks nothing.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use local::dynamodb::{Fault, StoreRequest};
@@ -194,5 +195,31 @@ async fn a_reader_hears_503_and_nothing_of_the_cause() {
         assert_eq!(answer.error(), (503, "unavailable".to_owned()), "{path}");
         let message: Value = answer.json()["error"]["message"].clone();
         assert_eq!(message, "temporarily out of service: try again", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn no_body_is_kept_that_no_entry_of_the_log_tells_of() {
+    for fault in [Fault::Throttled, Fault::CutAfter] {
+        for survives in 0..4 {
+            let world = World::new().await;
+            let asked = AtomicUsize::new(0);
+            world.stack.dynamodb().inject(move |request| {
+                let is_of_log = request.table() == "DeliveriesTable";
+                (is_of_log && asked.fetch_add(1, Ordering::SeqCst) >= survives).then_some(fault)
+            });
+            let answer = world.deliver("not JSON").await;
+            assert_eq!(answer.status, if survives < 3 { 503 } else { 200 }, "{survives}");
+            world.stack.dynamodb().heal();
+            let stored = world
+                .ask_store("Scan", &json!({ "TableName": "DeliveriesTable" }))
+                .await;
+            let stored = stored["Items"].as_array().unwrap();
+            for body in stored.iter().filter(|item| item["zstd"].is_object()) {
+                let entry = stored.iter().find(|entry| entry["sk"] == body["pk"]).unwrap();
+                assert_eq!(entry["kept_body"]["S"], "in_log");
+            }
+            assert_eq!(world.deliver_ok("not JSON").await, "unparsed");
+        }
     }
 }

@@ -322,6 +322,13 @@ async fn visit_everything_once(world: &World, browser: &mut Browser<'_>) {
     browser
         .decide("/deliveries", &replay, &[("action", "apply")])
         .await;
+    let mut call = phone_call("conv_5", "2026-11-02T10:00:00Z", "2026-11-02T10:05:00Z");
+    call["data"]["metadata"]["phone_call"]["external_number"] = json!("+16125550155");
+    assert_eq!(world.deliver_ok(call.to_string()).await, "stored");
+    let customer = [("customer_number", "+16125550155")];
+    let erased = browser.submit_from("/calls/conv_5", "/erasures", &customer).await;
+    assert_eq!(erased.status, 200);
+    assert!(String::from_utf8_lossy(&erased.body).contains("conv_5"));
 }
 
 #[tokio::test]

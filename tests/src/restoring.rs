@@ -2,11 +2,13 @@
 
 use std::io::{Read, Write};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use local::backup::Tables;
+use local::dynamodb::Fault;
 use local::workspace;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -85,7 +87,7 @@ async fn a_restored_system_is_the_one_that_was_backed_up() {
     let file = new_file("whole");
     let items = tables_of(&world).back_up(&file).await.unwrap();
     let restored = world_of(&provider).await;
-    assert_eq!(tables_of(&restored).restore(&file).await.unwrap(), items);
+    assert_eq!(tables_of(&restored).restore(&file, false).await.unwrap(), items);
 
     let (before, after) = (
         all_that_is_shown(&world).await,
@@ -134,7 +136,7 @@ async fn nothing_is_restored_over_anything_or_from_what_is_not_whole() {
         told(tables_of(&world).back_up(&file).await).contains("making"),
         "no file is overwritten"
     );
-    assert!(told(tables_of(&world).restore(&file).await).contains("is not empty"));
+    assert!(told(tables_of(&world).restore(&file, false).await).contains("is not empty"));
 
     let empty = World::new().await;
     let bad = new_file("bad");
@@ -147,6 +149,10 @@ async fn nothing_is_restored_over_anything_or_from_what_is_not_whole() {
     };
     let mut elsewhere = lines.clone();
     elsewhere[1] = elsewhere[1].replace("CallsTable", "OtherTable");
+    // The checksum stands behind all that can be read.
+    let mut altered = whole.clone();
+    let checksum = altered.len() - 6;
+    altered[checksum] ^= 1;
     let mut shorter = lines.clone();
     shorter.remove(3);
     for (bytes, words) in [
@@ -159,14 +165,27 @@ async fn nothing_is_restored_over_anything_or_from_what_is_not_whole() {
             "version 2",
         ),
         (packed(&elsewhere), "OtherTable"),
+        (altered, "corrupt"),
         (b"not gzip".to_vec(), "no backup"),
         (Vec::new(), "no backup"),
     ] {
         std::fs::write(&bad, bytes).unwrap();
-        let message = told(tables_of(&empty).restore(&bad).await);
+        let message = told(tables_of(&empty).restore(&bad, false).await);
         assert!(message.contains(words), "{message}");
     }
     assert_eq!(empty.calls("").await.len(), 0, "nothing was written");
+
+    // One that broke off is gone on with.
+    let written = AtomicUsize::new(0);
+    empty.stack.dynamodb().inject(move |request| {
+        let is_late = request.operation == "BatchWriteItem" && written.fetch_add(1, Ordering::SeqCst) > 0;
+        is_late.then_some(Fault::InternalError)
+    });
+    assert!(tables_of(&empty).restore(&file, false).await.is_err());
+    empty.stack.dynamodb().heal();
+    assert!(told(tables_of(&empty).restore(&file, false).await).contains("--resume"));
+    tables_of(&empty).restore(&file, true).await.unwrap();
+    assert_eq!(all_that_is_shown(&empty).await, all_that_is_shown(&world).await);
     for path in [file, bad] {
         std::fs::remove_file(path).unwrap();
     }

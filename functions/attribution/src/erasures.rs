@@ -4,10 +4,9 @@ use lambda_http::http::{Response, StatusCode};
 use lambda_http::{Body, Request};
 use shared::api::erasures::{ErasureRequest, Receipt};
 use shared::decide::Decision;
-use shared::erasure::NO_NUMBER;
+use shared::erasure::customer_numbers;
 use shared::error::Error;
 use shared::http::{Context, json_answer, read_json};
-use shared::phone_number::PhoneNumber;
 use shared::query::Query;
 
 use crate::handler::State;
@@ -20,10 +19,9 @@ impl State {
             dry_run,
             cursor,
         } = read_json(request)?;
-        let number = PhoneNumber::parse(&customer_number, self.country);
-        let number = number.ok_or_else(|| Error::invalid("customer_number", NO_NUMBER))?;
+        let numbers = customer_numbers(&customer_number, self.country)?;
         let decision = Decision::new(context.caller()?, context.received_at, None, dry_run)?;
-        let (erased, next_cursor) = self.eraser.erase(&number, cursor.as_deref(), &decision).await?;
+        let (erased, next_cursor) = self.eraser.erase(&numbers, cursor.as_deref(), &decision).await?;
         if !dry_run {
             tracing::info!(
                 request_id = context.request_id,

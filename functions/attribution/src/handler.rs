@@ -41,7 +41,7 @@ impl State {
         Ok(Self {
             replayer: Replayer::new(calls.clone(), deliveries.clone(), ingest, country),
             decider: Decider::new(calls.clone(), campaigns.clone()),
-            eraser: Eraser::new(calls, campaigns.clone(), deliveries.clone()),
+            eraser: Eraser::new(calls, campaigns.clone(), deliveries.clone(), country),
             campaigns,
             deliveries,
             country,

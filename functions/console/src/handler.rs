@@ -6,6 +6,7 @@ use lambda_http::http::{HeaderValue, Method, Response, StatusCode, header};
 use lambda_http::{Body, Request};
 use serde::Deserialize;
 use shared::decide::Decider;
+use shared::erasure::Eraser;
 use shared::error::Error;
 use shared::http::{Context, path_id, path_parameter};
 use shared::ingest::Ingest;
@@ -39,6 +40,8 @@ pub struct State {
     pub sync: SyncStore,
     pub decider: Decider,
     pub replayer: Replayer,
+    pub eraser: Eraser,
+    pub log_retention_days: u32,
     pub reporter: Reporter,
     pub country: Option<Country>,
 }
@@ -74,6 +77,8 @@ impl State {
             sync: SyncStore::new(dynamodb, setting("SYNC_TABLE")?),
             decider: Decider::new(calls.clone(), campaigns.clone()),
             replayer: Replayer::new(calls.clone(), deliveries.clone(), ingest, country),
+            eraser: Eraser::new(calls.clone(), campaigns.clone(), deliveries.clone(), country),
+            log_retention_days: setting("LOG_RETENTION_DAYS")?,
             reporter: Reporter::new(calls.clone()),
             calls,
             campaigns,
@@ -148,7 +153,10 @@ impl State {
             "POST /calls/{id}/conversion" => self.convert_call(request, visit).await,
             "POST /calls/{id}/attribution" => self.assign_call(request, visit).await,
             // Where a form has left its address and nothing is to be sent again.
-            "GET /assignments/preview" | "GET /reattributions/preview" => see_other("/calls", []),
+            "GET /assignments/preview"
+            | "GET /reattributions/preview"
+            | "GET /erasures/preview"
+            | "GET /erasures" => see_other("/calls", []),
             "GET /campaigns/{id}/contacts" => see_other(&numbers_path(&path_id(request, NO_CAMPAIGN)?), []),
             "GET /unattributed" => self.unattributed_calls(visit).await,
             "POST /assignments/preview" => self.preview_assignment(request, visit).await,
@@ -156,6 +164,8 @@ impl State {
             "POST /assignments/{id}/undo" => self.undo_assignment(request, visit).await,
             "POST /reattributions/preview" => self.preview_reattribution(request, visit).await,
             "POST /reattributions" => self.reattribute_calls(request, visit).await,
+            "POST /erasures/preview" => self.preview_erasure(request, visit).await,
+            "POST /erasures" => self.erase_customer(request, visit).await,
             "GET /campaigns" => self.list_campaigns(visit).await,
             "POST /campaigns" => self.create_campaign(request, visit).await,
             "GET /campaigns/{id}" => self.campaign_overview(request, visit).await,

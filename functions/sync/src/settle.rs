@@ -213,6 +213,7 @@ impl Work<'_> {
             body: &body,
             by: ArrivedBy::Sync,
             at: asked_at,
+            body_came_at: asked_at,
             read_again: false,
             listed_as: Some(entry.fingerprint()),
         };

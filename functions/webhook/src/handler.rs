@@ -216,6 +216,7 @@ impl State {
                     body: delivery.body(),
                     by: ArrivedBy::Webhook,
                     at: received.at,
+                    body_came_at: received.at,
                     read_again: false,
                     listed_as: None,
                 };
@@ -271,10 +272,7 @@ impl State {
                 json_answer(StatusCode::OK, &answer)
             }
             Err(error) => {
-                entry.status = Refusal::Unavailable.status().as_u16();
-                entry.result = DeliveryResult::Failed;
-                entry.reason = Some(Refusal::Unavailable.code().to_owned());
-                entry.kept_body = KeptBody::No;
+                entry = failed(&entry);
                 entry.latency_ms = received.latency_ms();
                 self.write_log(&entry, request_id).await;
                 tracing::error!(request_id, %error, "a delivery was not stored");
@@ -336,10 +334,11 @@ impl State {
         Ok(())
     }
 
-    /// Keeps a body in the log, then its entry: an entry never promises a body
-    /// that is not there.
+    /// Keeps a body in the log, and then an entry that says so. Before there is one that says
+    /// that this failed, so that no body is anywhere that no entry tells of.
     async fn keep(&self, entry: &Delivery, body: &[u8]) -> Result<(), Error> {
         within_deadline(async {
+            self.log.put(&failed(entry)).await?;
             self.log.put_body(entry, body).await?;
             self.log.put(entry).await
         })
@@ -375,6 +374,20 @@ impl Received<'_> {
             latency_ms: self.latency_ms(),
             kept_body: KeptBody::No,
         }
+    }
+}
+
+/// The entry of a delivery that could not be stored; what is kept in the log may be there.
+fn failed(entry: &Delivery) -> Delivery {
+    Delivery {
+        status: Refusal::Unavailable.status().as_u16(),
+        result: DeliveryResult::Failed,
+        reason: Some(Refusal::Unavailable.code().to_owned()),
+        kept_body: match entry.kept_body {
+            KeptBody::InLog => KeptBody::InLog,
+            KeptBody::WithCall | KeptBody::No => KeptBody::No,
+        },
+        ..entry.clone()
     }
 }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Config, Credentials, Region};
+use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::{AttributeValue, PutRequest, WriteRequest};
 use base64::Engine;
@@ -33,6 +34,8 @@ use crate::workspace;
 
 /// Of this form of file.
 const VERSION: u32 = 1;
+/// The tables that a stack which took nothing yet has nothing in.
+const MUST_BE_EMPTY: [&str; 2] = ["CallsTable", "CampaignsTable"];
 /// What one request may write: <https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchWriteItem.html>
 const BATCH: usize = 25;
 /// How often what the store left of a batch is sent again.
@@ -66,11 +69,12 @@ enum Line {
 }
 
 impl Tables {
-    /// Those of a stack on AWS, with the credentials and the region of the environment.
+    /// Those of a stack on AWS, with the credentials and the region of the environment; some
+    /// by the names that are given, by what the template calls them.
     ///
     /// # Errors
     /// When they can't be listed, or one is missing or there twice.
-    pub async fn of_stack(stack: &str) -> Result<Self> {
+    pub async fn of_stack(stack: &str, given: BTreeMap<String, String>) -> Result<Self> {
         let aws = aws_config::defaults(BehaviorVersion::latest()).load().await;
         let client = Client::new(&aws);
         let names = client.list_tables().into_paginator().items().send();
@@ -79,7 +83,7 @@ impl Tables {
             .await
             .map_err(|error| anyhow!(error.into_service_error()))
             .context("listing the tables")?;
-        let names = names_in(&names, stack, template()?.tables.into_keys())?;
+        let names = names_in(&names, stack, &given, template()?.tables.into_keys())?;
         Ok(Self {
             client,
             names,
@@ -154,12 +158,13 @@ impl Tables {
         Ok(items)
     }
 
-    /// Writes everything that is in a file into empty tables; how many items that were.
+    /// Writes everything that is in a file into the tables of a stack that took nothing yet,
+    /// or goes on with that; how many items that were.
     ///
     /// # Errors
-    /// When the file is not whole or not of this form, or a table is not empty: nothing is
-    /// written then. When a table can't be written.
-    pub async fn restore(&self, path: &Path) -> Result<usize> {
+    /// When the file is not whole or not of this form, or there are calls or campaigns and
+    /// this does not go on: nothing is written then. When a table can't be written.
+    pub async fn restore(&self, path: &Path, goes_on: bool) -> Result<usize> {
         // Once to see that all of it can be taken.
         let mut items = 0;
         read(path, |table, item| {
@@ -171,13 +176,17 @@ impl Tables {
             items += 1;
             Ok(())
         })?;
-        for name in self.names.values() {
+        for (table, name) in &self.names {
+            if goes_on || !MUST_BE_EMPTY.contains(&table.as_str()) {
+                continue;
+            }
             let any = self.client.scan().table_name(name).limit(1).send().await;
             let any = any.map_err(|error| anyhow!(error.into_service_error()));
             let any = any.with_context(|| format!("looking into {name}"))?;
             ensure!(
                 any.items().is_empty(),
-                "{name} is not empty: restore into a stack that took nothing yet"
+                "{name} is not empty: restore into a stack that took nothing yet, or, where a restore broke off, \
+                 go on with it by --resume"
             );
         }
         let (sender, mut batches) = tokio::sync::mpsc::channel::<(String, Vec<Item>)>(1);
@@ -214,17 +223,23 @@ impl Tables {
         let puts: Vec<WriteRequest> = items.into_iter().map(put).collect::<Result<_>>()?;
         let mut left = HashMap::from([(table.to_owned(), puts)]);
         for round in 0..ROUNDS {
-            let batch = self.client.batch_write_item().set_request_items(Some(left));
-            let answer = batch.send().await;
-            let answer = answer.map_err(|error| anyhow!(error.into_service_error()));
-            let answer = answer.with_context(|| format!("writing {table}"))?;
-            left = answer.unprocessed_items.unwrap_or_default();
+            let batch = self.client.batch_write_item();
+            let answer = batch.set_request_items(Some(left.clone())).send().await;
+            left = match answer {
+                Ok(answer) => answer.unprocessed_items.unwrap_or_default(),
+                // Nothing of it was taken.
+                Err(error) if error.code().is_some_and(is_throttle) => left,
+                Err(error) => {
+                    return Err(anyhow!(error.into_service_error()))
+                        .with_context(|| format!("writing {table}"));
+                }
+            };
             if left.values().all(Vec::is_empty) {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(100) * 2_u32.pow(round)).await;
         }
-        bail!("{table} takes no more: empty it, and try again later")
+        bail!("{table} takes no more for now: go on later by --resume")
     }
 }
 
@@ -234,20 +249,35 @@ fn template() -> Result<Template> {
     Template::read(&workspace().join("template.yaml"), &parameters.into())
 }
 
+fn is_throttle(code: &str) -> bool {
+    [
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "ThrottlingException",
+    ]
+    .contains(&code)
+}
+
 /// What CloudFormation named the tables of a stack: `<stack>-<table>-<letters and digits>`.
 fn names_in(
     names: &[String],
     stack: &str,
+    given: &BTreeMap<String, String>,
     tables: impl Iterator<Item = String>,
 ) -> Result<BTreeMap<String, String>> {
     let of = |table: String| {
+        if let Some(name) = given.get(&table) {
+            return Ok((table, name.clone()));
+        }
         let prefix = format!("{stack}-{table}-");
         let mut found = names.iter().filter(|name| name.starts_with(&prefix));
         match (found.next(), found.next()) {
             (Some(name), None) => Ok((table, name.clone())),
             (None, _) => bail!("stack {stack} has no table {prefix}…: check its name and the region"),
             (Some(_), Some(_)) => {
-                bail!("several tables are called {prefix}…: delete what an earlier stack left")
+                bail!(
+                    "several tables are called {prefix}…: say which by --table {table}=NAME; another stack left the other"
+                )
             }
         }
     };
@@ -288,6 +318,8 @@ fn read(path: &Path, mut each: impl FnMut(String, Value) -> Result<()>) -> Resul
                     items == read,
                     "the file has {read} items, and should have {items}"
                 );
+                // Only now the checksum of the whole is looked at.
+                ensure!(next()?.is_none(), "the file goes on behind its end");
                 return Ok(());
             }
             Some(Line::First { .. }) => bail!("the file is two in one"),
@@ -384,7 +416,7 @@ mod tests {
         let names = ["ringmark-CallsTable-1X", "ringmark-eu-CallsTable-2Y", "other"];
         let names: Vec<String> = names.map(str::to_owned).to_vec();
         let calls = || std::iter::once("CallsTable".to_owned());
-        let found = |stack: &str| names_in(&names, stack, calls());
+        let found = |stack: &str| names_in(&names, stack, &BTreeMap::new(), calls());
         assert_eq!(found("ringmark").unwrap()["CallsTable"], "ringmark-CallsTable-1X");
         assert_eq!(
             found("ringmark-eu").unwrap()["CallsTable"],
@@ -392,6 +424,8 @@ mod tests {
         );
         assert!(found("ring").is_err());
         let twice = ["a-CallsTable-1".to_owned(), "a-CallsTable-2".to_owned()];
-        assert!(names_in(&twice, "a", calls()).is_err());
+        assert!(names_in(&twice, "a", &BTreeMap::new(), calls()).is_err());
+        let given = BTreeMap::from([("CallsTable".to_owned(), "a-CallsTable-2".to_owned())]);
+        assert_eq!(names_in(&twice, "a", &given, calls()).unwrap(), given);
     }
 }

@@ -111,6 +111,9 @@ enum Command {
     Restore {
         /// A file that `backup` made.
         file: PathBuf,
+        /// Goes on with a restore that broke off.
+        #[arg(long)]
+        resume: bool,
         #[command(flatten)]
         place: Place,
     },
@@ -141,6 +144,9 @@ struct Place {
     /// Name of a stack on AWS, with the credentials and the region of the environment.
     #[arg(long, conflicts_with = "data")]
     stack: Option<String>,
+    /// The name of a table of the stack, where several could be meant.
+    #[arg(long = "table", value_name = "TABLE=NAME", value_parser = name_and_value, requires = "stack")]
+    tables: Vec<(String, String)>,
     /// Folder of a stack on this machine that is not running [default: .local in the repository].
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
@@ -196,7 +202,7 @@ async fn main() -> ExitCode {
             .await
         }
         Some(Command::Backup { file, place }) => back_up(&file, place).await,
-        Some(Command::Restore { file, place }) => restore(&file, place).await,
+        Some(Command::Restore { file, resume, place }) => restore(&file, resume, place).await,
         Some(Command::Token { read_only, url }) => token(read_only, &url).await,
         Some(Command::Invoke { function, event, url }) => invoke(&function, event, &url).await,
     };
@@ -301,7 +307,7 @@ fn storage_in(folder: Option<PathBuf>) -> Storage {
 
 async fn tables_of(place: Place) -> Result<Tables> {
     match place.stack {
-        Some(stack) => Tables::of_stack(&stack).await,
+        Some(stack) => Tables::of_stack(&stack, place.tables.into_iter().collect()).await,
         None => Tables::of_storage(&storage_in(place.data)).await,
     }
 }
@@ -312,8 +318,8 @@ async fn back_up(file: &Path, place: Place) -> Result<()> {
     Ok(())
 }
 
-async fn restore(file: &Path, place: Place) -> Result<()> {
-    let items = tables_of(place).await?.restore(file).await?;
+async fn restore(file: &Path, resume: bool, place: Place) -> Result<()> {
+    let items = tables_of(place).await?.restore(file, resume).await?;
     eprintln!(
         "{items} items of {} are restored; set the secrets by hand",
         file.display()

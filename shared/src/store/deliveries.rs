@@ -241,7 +241,8 @@ impl DeliveryStore {
         Ok(())
     }
 
-    /// Keeps the body of a delivery, whole before it returns.
+    /// Keeps the body of a delivery, whole before it returns. Its first chunk goes last and
+    /// marks it complete.
     ///
     /// # Errors
     /// When the store fails.
@@ -253,8 +254,9 @@ impl DeliveryStore {
         let ends = [expiry(delivery, self.body_retention), end];
         let expires_at = ends.into_iter().flatten().min();
         let expires_at = expires_at.map(|time| AttributeValue::N(time.to_string()));
-        let mut writes = JoinSet::new();
-        for (index, chunk) in pack(body)?.into_iter().enumerate() {
+        let chunks = pack(body)?;
+        let count = AttributeValue::N(chunks.len().to_string());
+        let mut puts = chunks.into_iter().enumerate().map(|(index, chunk)| {
             let put = self
                 .client
                 .put_item()
@@ -262,17 +264,27 @@ impl DeliveryStore {
                 .item("pk", text(delivery.id.as_str()))
                 .item("sk", text(format!("body#{index:03}")))
                 .item("zstd", AttributeValue::B(Blob::new(chunk)));
-            let put = match &expires_at {
+            match &expires_at {
                 Some(expires_at) => put.item("expires_at", expires_at.clone()),
                 None => put,
-            };
-            writes.spawn(put.send());
+            }
+        });
+        let first = puts.next();
+        let mut others = JoinSet::new();
+        for put in puts {
+            others.spawn(put.send());
         }
-        while let Some(written) = writes.join_next().await {
+        while let Some(written) = others.join_next().await {
             written
                 .map_err(|error| Error::internal("keeping a body", error))?
                 .map_err(|error| failure("keeping a body", error))?;
         }
+        let first = first.ok_or_else(|| Error::unexpected("a body without a chunk"))?;
+        first
+            .item("chunks", count)
+            .send()
+            .await
+            .map_err(|error| failure("keeping a body", error))?;
         Ok(())
     }
 
@@ -299,7 +311,7 @@ impl DeliveryStore {
         item.into_delivery(now)
     }
 
-    /// The body kept with a delivery, byte for byte; `None` where there is none.
+    /// The body kept with a delivery, byte for byte; `None` where it is not there whole.
     ///
     /// # Errors
     /// When the store fails.
@@ -319,7 +331,8 @@ impl DeliveryStore {
             let item = item.map_err(|error| failure("reading a kept body", error))?;
             chunks.push(from_item("a kept body", item)?);
         }
-        if chunks.is_empty() {
+        let count = chunks.first().and_then(|first| first.chunks);
+        if count != Some(chunks.len()) {
             return Ok(None);
         }
         unpack(chunks, usize::try_from(delivery.bytes).unwrap_or(usize::MAX)).map(Some)

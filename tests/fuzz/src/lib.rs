@@ -15,6 +15,7 @@ use shared::api::calls::{CallFilterRequest, ExportRequest, SortRequest};
 use shared::api::campaigns::{AssignmentRequest, ChangedCampaign, EndRequest, NewCampaign, NewContacts};
 use shared::api::decisions::{AssignCall, AssignCalls, ConvertCall, ReattributeRequest, UndoRequest};
 use shared::api::deliveries::{DeliveryFilterRequest, ReplayRequest};
+use shared::api::erasures::ErasureRequest;
 use shared::api::reports::{ReportScope, SummaryRequest, TimeseriesRequest};
 use shared::api::sync::LedgerRequest;
 use shared::call::Call;
@@ -227,6 +228,7 @@ pub fn api_body(input: &[u8]) {
     read::<ChangedCampaign>(input).map(|request| expect_told(request.into_change()));
     read::<ConvertCall>(input).map(|request| expect_told(request.into_converted()));
     read::<EndRequest>(input);
+    read::<ErasureRequest>(input);
     read::<NewCampaign>(input);
     read::<NewContacts>(input);
     read::<ReattributeRequest>(input);

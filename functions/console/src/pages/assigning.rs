@@ -141,11 +141,11 @@ struct Preview<'a> {
 
 #[derive(Template)]
 #[template(path = "assign_more.html")]
-struct More<'a> {
-    visit: &'a Visit,
-    title: String,
-    action: &'a str,
-    fields: Vec<(&'a str, String)>,
+pub struct More<'a> {
+    pub visit: &'a Visit,
+    pub title: String,
+    pub action: &'a str,
+    pub fields: Vec<(&'a str, String)>,
 }
 
 impl Preview<'_> {

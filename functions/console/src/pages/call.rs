@@ -46,6 +46,8 @@ struct CallPage<'a> {
     criteria: Vec<Judged>,
     collected: Vec<Judged>,
     body_bytes: Option<u64>,
+    /// Whether the body was kept as long as bodies are.
+    is_body_over: bool,
     previous: Option<String>,
     next: Option<String>,
 }
@@ -343,6 +345,7 @@ impl State {
             collected: judged(&analysis, "data_collection_results", "value"),
             details: &details,
             body_bytes,
+            is_body_over: id.is_erased() || !self.calls.keeps_body(&head, visit.now),
             previous: previous.map(|id| path_of("calls", id.as_str())),
             next: next.map(|id| path_of("calls", id.as_str())),
         };

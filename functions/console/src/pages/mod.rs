@@ -6,6 +6,7 @@ mod call_table;
 mod calls;
 mod campaigns;
 mod deliveries;
+mod erasing;
 pub mod numbers;
 mod sync;
 

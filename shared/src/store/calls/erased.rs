@@ -1,12 +1,15 @@
 //! Calls of customers who were erased: what stays of them, and what keeps them away.
 //!
 //! What stays is a head under an id of its own: a keyed hash of the conversation's id, which
-//! tells nobody which conversation it was, but tells us that one was erased. The key is made
-//! with the first erasure, and lies beside the calls (`calls`/`erasure_key`), so that it goes
-//! wherever they go.
+//! does not tell which one that was, but tells us that it was erased. The key is made with the
+//! first erasure, and lies beside the calls (`calls`/`erasure_key`), so that it goes wherever
+//! they go.
 //!
 //! The head under the conversation's own id gives way to a *mark*, which expires: a delivery
 //! that looked before the erasure and writes after it finds the head changed, not absent.
+//!
+//! `erasures`/conversation id is there from then on until all is done, so that what breaks off
+//! is gone on with.
 
 use std::collections::BTreeSet;
 
@@ -29,6 +32,7 @@ use crate::store::{Item, failure, from_item, text, to_item, transaction};
 const KEY_ID: &str = "calls";
 const KEY_PART: &str = "erasure_key";
 const BODY_PREFIX: &str = "body#";
+const UNFINISHED_ID: &str = "erasures";
 /// How long marks are kept: longer than any delivery is under way.
 pub const MARK_LIFETIME: SignedDuration = SignedDuration::from_hours(1);
 /// Items of a call that are written at the same time.
@@ -73,7 +77,7 @@ impl CallStore {
     /// # Errors
     /// When the store fails, or holds something else.
     pub async fn presence(&self, id: &CallId) -> Result<Presence, Error> {
-        let (item, was_erased) = tokio::try_join!(self.get(id.as_str(), HEAD, true), self.was_erased(id))?;
+        let (item, was_erased) = tokio::try_join!(self.get(id.as_str(), HEAD, true), self.has_remains(id))?;
         match item {
             _ if was_erased => Ok(Presence::Erased),
             Some(item) if is_mark(&item) => Ok(Presence::Erased),
@@ -87,6 +91,11 @@ impl CallStore {
     /// # Errors
     /// When the store fails.
     pub async fn was_erased(&self, id: &CallId) -> Result<bool, Error> {
+        Ok(self.presence(id).await? == Presence::Erased)
+    }
+
+    /// Whether there is what stays of an erased call.
+    async fn has_remains(&self, id: &CallId) -> Result<bool, Error> {
         match self.erasure_key().await? {
             Some(key) => Ok(self.get(key.id_of(id).as_str(), HEAD, true).await?.is_some()),
             None => Ok(false),
@@ -145,8 +154,9 @@ impl CallStore {
         Ok(self.erasure_key.get_or_init(|| ErasureKey(item.key)).clone())
     }
 
-    /// Puts what stays of a call in its place, and a mark under its own id: both or neither,
-    /// on condition that its head is still the one that was read.
+    /// Puts what stays of a call in its place, a mark under its own id, and that its erasure
+    /// is to be finished: all or nothing, on condition that its head is still the one that was
+    /// read.
     ///
     /// # Errors
     /// When the store fails; nothing is written then.
@@ -159,6 +169,14 @@ impl CallStore {
                 .condition_expression("revision = :seen")
                 .expression_attribute_values(":seen", AttributeValue::N(before.revision.to_string())),
             put(to_item("a head", &HeadItem::from_head(after))?),
+            put(to_item(
+                "an unfinished erasure",
+                &UnfinishedItem {
+                    call_id: UNFINISHED_ID.to_owned(),
+                    part: id.clone(),
+                    at: now,
+                },
+            )?),
         ];
         let mut writes = Vec::new();
         for put in puts {
@@ -179,20 +197,48 @@ impl CallStore {
         }
     }
 
+    /// The calls whose erasure is to be finished, and since when.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn unfinished_erasures(&self) -> Result<Vec<(CallId, Timestamp)>, Error> {
+        let query = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .key_condition_expression("call_id = :unfinished")
+            .expression_attribute_values(":unfinished", text(UNFINISHED_ID))
+            .consistent_read(true);
+        let items = query.into_paginator().items().send();
+        let items = items.collect::<Result<Vec<Item>, _>>().await;
+        let items = items.map_err(|error| failure("reading unfinished erasures", error))?;
+        let items = items
+            .into_iter()
+            .map(|item| from_item::<UnfinishedItem>("an unfinished erasure", item));
+        items.map(|item| item.map(|item| (item.part, item.at))).collect()
+    }
+
+    /// Notes that the erasure of a call is finished.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn finish_erasure(&self, id: &CallId) -> Result<(), Error> {
+        self.delete(UNFINISHED_ID, id.as_str()).await
+    }
+
     /// Takes from a call all but its head: deletes its bodies, and what would undo its
     /// assignments, and moves its history to what stays of it, without the words of people.
     /// How many bodies there were.
     ///
     /// # Errors
     /// When the store fails; doing it again completes it.
-    pub async fn strip(&self, head: &Head, to: &CallId) -> Result<usize, Error> {
-        let id = &head.record.call.id;
-        let mut assignments: BTreeSet<String> = BTreeSet::new();
-        let known = [&head.record.decisions.assignment_id, &head.reattributed_by];
-        assignments.extend(known.into_iter().flatten().map(ToString::to_string));
+    pub async fn strip(&self, id: &CallId, to: &CallId) -> Result<usize, Error> {
         for item in self.parts(id, HISTORY_PREFIX).await? {
             let mut entry: HistoryItem = from_item("an entry of the history", item)?;
-            assignments.extend(entry.entry.assignment_id.iter().map(ToString::to_string));
+            // First what only the entry knows of.
+            if let Some(assignment) = &entry.entry.assignment_id {
+                self.delete(assignment.as_str(), &member_part(id)).await?;
+            }
             let part = entry.part.clone();
             entry.call_id = to.clone();
             entry.entry.reason = None;
@@ -204,9 +250,6 @@ impl CallStore {
                 .await
                 .map_err(|error| failure("moving a history", error))?;
             self.delete(id.as_str(), &part).await?;
-        }
-        for assignment in assignments {
-            self.delete(&assignment, &member_part(id)).await?;
         }
         self.delete_bodies(id).await
     }
@@ -312,6 +355,13 @@ struct MarkItem {
     part: String,
     erased: bool,
     expires_at: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct UnfinishedItem {
+    call_id: String,
+    part: CallId,
+    at: Timestamp,
 }
 
 impl MarkItem {

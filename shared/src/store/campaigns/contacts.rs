@@ -231,6 +231,25 @@ impl CampaignStore {
         Err(busy("this campaign"))
     }
 
+    /// How many campaigns have a number among their contacts.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn count_campaigns_of(&self, number: &PhoneNumber) -> Result<usize, Error> {
+        let query = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .key_condition_expression("pk = :number")
+            .expression_attribute_values(":number", text(contact_pk(number)))
+            .projection_expression("sk");
+        let items = query.into_paginator().items().send();
+        let items = items.collect::<Result<Vec<super::Item>, _>>().await;
+        items
+            .map(|items| items.len())
+            .map_err(|error| failure("counting the campaigns of a contact", error))
+    }
+
     /// Removes a number from the contacts of all campaigns; how many these were.
     ///
     /// # Errors
@@ -265,7 +284,7 @@ impl CampaignStore {
     }
 
     /// Who reached out to a number, as last written.
-    pub(crate) async fn contacts_of(&self, number: &PhoneNumber) -> Result<Vec<Contact>, Error> {
+    pub(super) async fn contacts_of(&self, number: &PhoneNumber) -> Result<Vec<Contact>, Error> {
         let answer = self
             .client
             .query()
