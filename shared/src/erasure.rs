@@ -215,7 +215,8 @@ impl Eraser {
         erased: &mut Erased,
     ) -> Result<Option<String>, Error> {
         let may_be = |delivery: &Delivery| {
-            delivery.kept_body == KeptBody::InLog || person.has(delivery.conversation_id.as_ref())
+            [KeptBody::InLog, KeptBody::Leaving].contains(&delivery.kept_body)
+                || person.has(delivery.conversation_id.as_ref())
         };
         let page = self
             .log
@@ -241,7 +242,9 @@ impl Eraser {
         dry_run: bool,
     ) -> Result<Option<usize>, Error> {
         let is_in_log = delivery.kept_body == KeptBody::InLog;
-        let mut is_theirs = person.has(delivery.conversation_id.as_ref());
+        // One that is leaving was somebody's who was erased.
+        let is_leaving = delivery.kept_body == KeptBody::Leaving;
+        let mut is_theirs = is_leaving || person.has(delivery.conversation_id.as_ref());
         if is_in_log && !is_theirs {
             let body = self.log.body(delivery).await?;
             is_theirs = body.is_some_and(|body| person.is_told_of_in(&body, delivery));

@@ -198,6 +198,6 @@ pub async fn kept_body(
     match (delivery.kept_body, &delivery.conversation_id) {
         (KeptBody::InLog, _) => deliveries.body(delivery).await,
         (KeptBody::WithCall, Some(id)) => calls.body(id, &delivery.body_sha256, now).await,
-        (KeptBody::WithCall, None) | (KeptBody::No, _) => Ok(None),
+        (KeptBody::WithCall, None) | (KeptBody::Leaving | KeptBody::No, _) => Ok(None),
     }
 }

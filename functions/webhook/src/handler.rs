@@ -385,7 +385,7 @@ fn failed(entry: &Delivery) -> Delivery {
         reason: Some(Refusal::Unavailable.code().to_owned()),
         kept_body: match entry.kept_body {
             KeptBody::InLog => KeptBody::InLog,
-            KeptBody::WithCall | KeptBody::No => KeptBody::No,
+            KeptBody::WithCall | KeptBody::Leaving | KeptBody::No => KeptBody::No,
         },
         ..entry.clone()
     }

@@ -160,7 +160,7 @@ impl<'a> DeliveryView<'a> {
             bytes: delivery.bytes,
             body_sha256: hex::encode(delivery.body_sha256),
             latency_ms: delivery.latency_ms,
-            body_kept: delivery.kept_body != KeptBody::No,
+            body_kept: [KeptBody::WithCall, KeptBody::InLog].contains(&delivery.kept_body),
         }
     }
 }

@@ -10,7 +10,7 @@
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::primitives::Blob;
-use aws_sdk_dynamodb::types::{AttributeValue, Delete, TransactWriteItem};
+use aws_sdk_dynamodb::types::AttributeValue;
 use futures_util::future::try_join_all;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};
@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::body::{ChunkItem, is_over, pack, unpack};
-use super::{BodyRetention, Page, cursor, failure, from_item, month_of, text, to_item, transaction};
+use super::{BodyRetention, Page, cursor, failure, from_item, month_of, text, to_item};
 use crate::call::CallId;
 use crate::error::Error;
 use crate::time_id;
@@ -136,6 +136,8 @@ pub enum KeptBody {
     WithCall,
     /// In the log.
     InLog,
+    /// In the log, as far as it was not deleted yet.
+    Leaving,
 }
 
 /// An entry of the log.
@@ -338,15 +340,22 @@ impl DeliveryStore {
         unpack(chunks, usize::try_from(delivery.bytes).unwrap_or(usize::MAX)).map(Some)
     }
 
-    /// Deletes an entry with the body that is kept with it: both or neither, for each tells
-    /// where the other is.
+    /// Deletes an entry with the body that is kept with it. Until the body is gone, the entry
+    /// says that it is leaving, so that a deletion that breaks off can be gone on with.
     ///
     /// # Errors
-    /// When the store fails; nothing is deleted then.
+    /// When the store fails.
     pub async fn delete(&self, delivery: &Delivery) -> Result<(), Error> {
         let id = delivery.id.as_str();
-        let mut keys = vec![(delivery.id.bucket().ok_or(NO_DELIVERY)?, id.to_owned())];
         if delivery.kept_body == KeptBody::InLog {
+            let kept_body = KeptBody::Leaving;
+            self.put(&Delivery {
+                kept_body,
+                ..delivery.clone()
+            })
+            .await?;
+        }
+        if [KeptBody::InLog, KeptBody::Leaving].contains(&delivery.kept_body) {
             let mut parts = self
                 .client
                 .query()
@@ -360,25 +369,22 @@ impl DeliveryStore {
             while let Some(part) = parts.next().await {
                 let part = part.map_err(|error| failure("reading a kept body", error))?;
                 let part: PositionItem = from_item("a kept body", part)?;
-                keys.push((id.to_owned(), part.sk));
+                self.delete_item(id, &part.sk).await?;
             }
         }
-        let mut deletes = Vec::with_capacity(keys.len());
-        for (pk, sk) in keys {
-            let delete = Delete::builder()
-                .table_name(&self.table)
-                .key("pk", text(pk))
-                .key("sk", text(sk))
-                .build()
-                .map_err(|error| Error::internal("describing a write", error))?;
-            deletes.push(TransactWriteItem::builder().delete(delete).build());
-        }
+        let bucket = delivery.id.bucket().ok_or(NO_DELIVERY)?;
+        self.delete_item(&bucket, id).await
+    }
+
+    async fn delete_item(&self, pk: &str, sk: &str) -> Result<(), Error> {
         self.client
-            .transact_write_items()
-            .set_transact_items(Some(deletes))
+            .delete_item()
+            .table_name(&self.table)
+            .key("pk", text(pk))
+            .key("sk", text(sk))
             .send()
             .await
-            .map_err(|error| transaction::failure("deleting from the delivery log", error))?;
+            .map_err(|error| failure("deleting from the delivery log", error))?;
         Ok(())
     }
 

@@ -109,8 +109,12 @@ impl CallPage<'_> {
     }
 
     fn customer(&self) -> String {
-        let number = self.record().call.customer_number.as_ref();
-        number.map_or_else(|| "Unknown customer".to_owned(), |number| number.readable())
+        let call = &self.record().call;
+        match &call.customer_number {
+            Some(number) => number.readable(),
+            None if call.id.is_erased() => "Erased customer".to_owned(),
+            None => "Unknown customer".to_owned(),
+        }
     }
 
     fn tracking(&self) -> Option<String> {

@@ -69,7 +69,7 @@ impl DeliveryShown {
             size: bytes(delivery.bytes),
             latency_ms: delivery.latency_ms,
             client_ip: delivery.client_ip.to_string(),
-            is_kept: delivery.kept_body != KeptBody::No,
+            is_kept: [KeptBody::WithCall, KeptBody::InLog].contains(&delivery.kept_body),
         }
     }
 

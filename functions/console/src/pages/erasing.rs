@@ -14,7 +14,7 @@ use shared::phone_number::PhoneNumber;
 use crate::form::Form;
 use crate::handler::State;
 use crate::pages::assigning::More;
-use crate::show::counted;
+use crate::show::{counted, words};
 use crate::visit::Visit;
 
 /// How long one request begins with another page; each may take half of what the gateway waits.
@@ -92,6 +92,13 @@ impl Counts {
 }
 
 impl ErasedPage<'_> {
+    fn place(remainder: &Remainder) -> String {
+        match remainder.place {
+            "elevenlabs" => "ElevenLabs".to_owned(),
+            place => words(place),
+        }
+    }
+
     fn until(&self, remainder: &Remainder) -> String {
         remainder.until.map_or_else(
             || "until you delete it".to_owned(),
