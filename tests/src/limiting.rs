@@ -1,6 +1,7 @@
 //! Every input has a limit: what is within it is taken, and one more is told what to mend.
 
 use jiff::{SignedDuration, Timestamp};
+use local::sender::SIGNATURE_HEADER;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -155,6 +156,19 @@ async fn what_is_sent_to_the_api_may_be_so_long_and_no_longer() {
             let answer = world.send(method, &path, &body).await;
             assert!(answer.status < 300, "{path}, {field} of {most}: {answer:?}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_signature_is_looked_for_in_eight_kilobytes_of_a_header() {
+    let world = World::new().await;
+    let call = phone_call("conv_1", "2026-11-20T10:00:00Z", "2026-11-20T10:01:00Z").to_string();
+    let genuine = world.sign(call.as_bytes());
+    for (others, status) in [(1, 200), (100, 200), (130, 401)] {
+        let header = format!("{}{genuine}", format!("v0={},", "0".repeat(64)).repeat(others));
+        let headers = [("content-type", "application/json"), (SIGNATURE_HEADER, &header)];
+        let answer = world.post(&headers, call.clone()).await;
+        assert_eq!(answer.status, status, "{} bytes", header.len());
     }
 }
 

@@ -72,7 +72,7 @@ async fn routes_and_heads_have_the_gateways_limits() {
 async fn tables_expire_what_the_template_lets_expire() {
     let world = World::new().await;
     for (table, expires) in [
-        ("CallsTable", false),
+        ("CallsTable", true),
         ("CampaignsTable", false),
         ("DeliveriesTable", true),
         ("RateLimitsTable", true),
