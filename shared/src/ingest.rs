@@ -134,6 +134,7 @@ impl Ingest {
                     if plan.body && plan.head.is_none() && self.was_erased(&arrival.call.id).await? =>
                 {
                     self.take_body_back(arrival).await?;
+                    alongside(Taken::Erased).await;
                     return Ok(Taken::Erased);
                 }
                 Written::Done => return Ok(plan.taken),

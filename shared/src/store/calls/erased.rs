@@ -121,6 +121,9 @@ impl CallStore {
     /// # Errors
     /// When the store fails.
     pub async fn make_erasure_key(&self) -> Result<ErasureKey, Error> {
+        if let Some(key) = self.erasure_key().await? {
+            return Ok(key);
+        }
         let item = KeyItem {
             call_id: KEY_ID.to_owned(),
             part: KEY_PART.to_owned(),
