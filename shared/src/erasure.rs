@@ -367,10 +367,16 @@ impl Person<'_> {
             _ => {}
         }
         let text = String::from_utf8_lossy(body);
-        let names = |name: &str| text.contains(name);
-        self.call_ids.iter().any(|id| names(id.as_str()))
+        self.call_ids.iter().any(|id| is_named_in(&text, id))
             || self.numbers.iter().any(|number| is_in(&text, number))
     }
+}
+
+/// Whether a text holds an id, and not only as a part of a longer one.
+fn is_named_in(text: &str, id: &CallId) -> bool {
+    let goes_on = |character: char| character.is_alphanumeric() || character == '_';
+    text.match_indices(id.as_str())
+        .any(|(at, id)| !text[..at].ends_with(goes_on) && !text[at + id.len()..].starts_with(goes_on))
 }
 
 /// Whether a text holds a number: the digits alone, with or without what stands before a
@@ -431,6 +437,21 @@ mod tests {
         ] {
             let number_read = PhoneNumber::parse(number, None).unwrap();
             assert_eq!(is_in(text, &number_read), expected, "{number} in {text}");
+        }
+    }
+
+    #[test]
+    fn a_text_names_an_id_that_is_no_part_of_another() {
+        for (text, expected) in [
+            (r#"{"conversation_id":"conv_1"}"#, true),
+            ("https://example.com/conv_1/audio", true),
+            ("conv_1", true),
+            ("conv_12, conv_1.", true),
+            (r#"{"conversation_id":"conv_12"}"#, false),
+            (r#"{"id":"my_conv_1","of":"conv_1_copy"}"#, false),
+        ] {
+            let id = CallId::try_from("conv_1".to_owned()).unwrap();
+            assert_eq!(is_named_in(text, &id), expected, "{text}");
         }
     }
 
