@@ -23,6 +23,8 @@ use crate::store::{WRITE_ATTEMPTS, cursor, pause_before};
 const PAGE_CALLS: usize = 200;
 /// Entries of the log that are looked at more closely in one go.
 const PAGE_ENTRIES: usize = 500;
+/// How often such a page is tried.
+const PAGE_ATTEMPTS: usize = 5;
 /// Calls, and entries of the log, that are erased at the same time.
 const CONCURRENCY: usize = 8;
 /// How long one request reads the log; then its cursor goes on.
@@ -169,7 +171,7 @@ impl Eraser {
 
         let mut log = place.log.clone();
         while let Some(next) = self
-            .erase_log(&person, Timestamp::MIN, given(&log), decision, &mut erased)
+            .erase_log(&person, Timestamp::MIN, given(&log), decision, began, &mut erased)
             .await?
         {
             if began.elapsed() > PATIENCE {
@@ -184,7 +186,7 @@ impl Eraser {
             erased.call_ids.extend(person.call_ids);
         } else {
             erased.bodies += self.erase_calls(&person, number, decision.at).await?;
-            self.finish(place.since, decision, &mut erased).await?;
+            self.finish(place.since, decision, began, &mut erased).await?;
         }
         if let Some(calls) = page.next_cursor {
             let log = String::new();
@@ -206,7 +208,31 @@ impl Eraser {
     }
 
     /// Erases a page of the log, and gives where the next one begins.
+    ///
+    /// Where the store fails, the page is tried again: of many pages one always fails, and
+    /// whoever begins with the first one again never comes to the last.
     async fn erase_log(
+        &self,
+        person: &Person<'_>,
+        from: Timestamp,
+        cursor: Option<&str>,
+        decision: &Decision,
+        began: Instant,
+        erased: &mut Erased,
+    ) -> Result<Option<String>, Error> {
+        let mut attempt = 1;
+        loop {
+            let next = self.erase_page(person, from, cursor, decision, erased).await;
+            let is_worth_it = attempt < PAGE_ATTEMPTS && began.elapsed() < PATIENCE;
+            match next {
+                Err(Error::Unavailable(_)) if is_worth_it => pause_before(attempt).await,
+                next => return next,
+            }
+            attempt += 1;
+        }
+    }
+
+    async fn erase_page(
         &self,
         person: &Person<'_>,
         from: Timestamp,
@@ -304,7 +330,13 @@ impl Eraser {
 
     /// Erases what came about calls while they were erased, now or by a request that broke
     /// off, and tells of them.
-    async fn finish(&self, since: Timestamp, decision: &Decision, erased: &mut Erased) -> Result<(), Error> {
+    async fn finish(
+        &self,
+        since: Timestamp,
+        decision: &Decision,
+        began: Instant,
+        erased: &mut Erased,
+    ) -> Result<(), Error> {
         let unfinished = self.calls.unfinished_erasures().await?;
         if unfinished.is_empty() {
             return Ok(());
@@ -325,7 +357,14 @@ impl Eraser {
         }
         let mut from = None;
         while let Some(next) = self
-            .erase_log(&person, since - MEANWHILE, from.as_deref(), decision, erased)
+            .erase_log(
+                &person,
+                since - MEANWHILE,
+                from.as_deref(),
+                decision,
+                began,
+                erased,
+            )
             .await?
         {
             from = Some(next);

@@ -394,6 +394,22 @@ async fn an_erasure_that_breaks_off_anywhere_is_completed_by_asking_again() {
 }
 
 #[tokio::test]
+async fn an_erasure_comes_to_its_end_though_one_page_of_the_log_after_another_fails() {
+    let world = World::new().await;
+    two_customers(&world).await;
+    let failed = AtomicUsize::new(0);
+    // Six requests after each other are two operations, each with what the SDK repeats.
+    world.stack.dynamodb().inject(move |request| {
+        let is_page = request.operation == "Query" && request.table() == "DeliveriesTable";
+        (is_page && failed.fetch_add(1, Ordering::SeqCst) % 60 < 6).then_some(Fault::InternalError)
+    });
+    let receipt = erase_for_good(&world, NUMBER).await;
+    assert_eq!(receipt["call_ids"], json!(["conv_a", "conv_b", "conv_c"]));
+    world.stack.dynamodb().heal();
+    assert_eq!(stored_of(&world, &["6125550187", "conv_a"]).await, [""; 0]);
+}
+
+#[tokio::test]
 async fn a_customer_with_hundreds_of_calls_is_erased_page_by_page() {
     let world = World::new().await;
     deliver_many(&world, 203).await;
