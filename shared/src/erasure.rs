@@ -24,7 +24,7 @@ const PAGE_CALLS: usize = 200;
 /// Entries of the log that are looked at more closely in one go.
 const PAGE_ENTRIES: usize = 500;
 /// How often such a page is tried.
-const PAGE_ATTEMPTS: usize = 5;
+const PAGE_ATTEMPTS: usize = 20;
 /// Calls, and entries of the log, that are erased at the same time.
 const CONCURRENCY: usize = 8;
 /// How long one request reads the log; then its cursor goes on.

@@ -59,7 +59,7 @@ impl Size {
                 copies: 60,
                 told_to_wait: 300,
                 decisions: 2000,
-                calls_per_erased: 40,
+                calls_per_erased: 400,
             }
         } else {
             Self {

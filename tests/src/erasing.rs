@@ -359,7 +359,7 @@ async fn a_delivery_that_is_under_way_does_not_undo_an_erasure() {
 
 #[tokio::test]
 async fn an_erasure_that_breaks_off_anywhere_is_completed_by_asking_again() {
-    for (breaks, survives) in (0..).step_by(5).enumerate() {
+    for (breaks, survives) in (0..).step_by(9).enumerate() {
         let world = World::new().await;
         two_customers(&world).await;
         let before = totals(&world).await;
@@ -387,7 +387,7 @@ async fn an_erasure_that_breaks_off_anywhere_is_completed_by_asking_again() {
         let words = ["6125550187", "conv_a", "conv_b", "conv_c", "Mr Smith heard"];
         assert_eq!(stored_of(&world, &words).await, [""; 0], "after {survives}");
         if is_through {
-            assert!(breaks > 5, "it was broken off in earnest");
+            assert!(breaks > 3, "it was broken off in earnest");
             return;
         }
     }
