@@ -23,8 +23,10 @@ pub struct SecretCache {
 /// What is known of a secret.
 #[derive(Clone)]
 pub struct Known {
-    /// The current value, then the previous one; none where nothing is configured.
-    pub values: Vec<String>,
+    /// The current value; none where nothing is configured.
+    pub current: Option<String>,
+    /// The value before; none where there was none, or where nobody asked for it yet.
+    pub previous: Option<String>,
     /// Whether they could not be asked for again when they should have been.
     pub outdated: bool,
 }
@@ -32,8 +34,17 @@ pub struct Known {
 struct Cached {
     /// `None`: it could not be fetched, and never was.
     known: Option<Known>,
+    /// Whether nothing more can be learned for as long as this is fresh.
+    is_whole: bool,
     asked_at: Timestamp,
     fresh_for: SignedDuration,
+}
+
+impl Cached {
+    fn is_fresh(&self, now: Timestamp) -> bool {
+        let age = now.duration_since(self.asked_at);
+        !age.is_negative() && age < self.fresh_for
+    }
 }
 
 impl SecretCache {
@@ -47,29 +58,33 @@ impl SecretCache {
         }
     }
 
-    /// Its values; `None` where they are out of reach. Where they can't be
-    /// fetched again, those of before go on: a secret outlives an outage.
-    pub async fn get(&self, now: Timestamp) -> Option<Known> {
+    /// Its current value, and the previous one where that is known by the way; `None`
+    /// where it is out of reach. Where it can't be fetched again, what was known before
+    /// goes on: a secret outlives an outage.
+    pub async fn current(&self, now: Timestamp) -> Option<Known> {
+        self.get(now, false).await
+    }
+
+    /// Its current value and the previous one, otherwise as [`current`](Self::current).
+    pub async fn both(&self, now: Timestamp) -> Option<Known> {
+        self.get(now, true).await
+    }
+
+    async fn get(&self, now: Timestamp, both: bool) -> Option<Known> {
         let mut cached = self.cached.lock().await;
-        if let Some(Cached {
-            known,
-            asked_at,
-            fresh_for,
-        }) = &*cached
-        {
-            let age = now.duration_since(*asked_at);
-            if !age.is_negative() && age < *fresh_for {
-                return known.clone();
-            }
+        let fresh = cached.as_ref().filter(|cached| cached.is_fresh(now));
+        if let Some(cached) = fresh.filter(|cached| cached.is_whole || !both) {
+            return cached.known.clone();
         }
-        let (known, fresh_for) = match self.fetch().await {
-            Ok(values) => (
-                Some(Known {
-                    values,
-                    outdated: false,
-                }),
-                FRESH,
-            ),
+        let asked_at = fresh.map_or(now, |cached| cached.asked_at);
+        let current = fresh.and_then(|cached| cached.known.clone());
+        let next = match self.fetch(current, both).await {
+            Ok(known) => Cached {
+                known: Some(known),
+                is_whole: both,
+                asked_at,
+                fresh_for: FRESH,
+            },
             Err(error) => {
                 tracing::error!(secret_id = self.secret_id, %error, "a secret could not be fetched");
                 let before = cached.take().and_then(|cached| cached.known);
@@ -77,23 +92,35 @@ impl SecretCache {
                     outdated: true,
                     ..known
                 });
-                (outdated, PAUSE)
+                Cached {
+                    known: outdated,
+                    is_whole: true,
+                    asked_at: now,
+                    fresh_for: PAUSE,
+                }
             }
         };
-        *cached = Some(Cached {
-            known: known.clone(),
-            asked_at: now,
-            fresh_for,
-        });
+        let known = next.known.clone();
+        *cached = Some(next);
         known
     }
 
-    /// The current version first: whatever rotation happens in between, the
-    /// version that was current at the beginning is then among the two.
-    async fn fetch(&self) -> Result<Vec<String>, Error> {
-        let current = self.fetch_version("AWSCURRENT").await?;
-        let previous = self.fetch_version("AWSPREVIOUS").await?;
-        Ok(current.into_iter().chain(previous).collect())
+    /// What is to be known, the current version first: whatever rotation happens in between,
+    /// the version that was current at the beginning is then among the two.
+    async fn fetch(&self, fresh: Option<Known>, both: bool) -> Result<Known, Error> {
+        let current = match fresh {
+            Some(known) => known.current,
+            None => self.fetch_version("AWSCURRENT").await?,
+        };
+        let previous = match both {
+            true => self.fetch_version("AWSPREVIOUS").await?,
+            false => None,
+        };
+        Ok(Known {
+            current,
+            previous,
+            outdated: false,
+        })
     }
 
     async fn fetch_version(&self, stage: &str) -> Result<Option<String>, Error> {

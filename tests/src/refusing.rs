@@ -210,7 +210,7 @@ async fn a_secret_is_rotated_without_a_gap_or_a_restart() {
 }
 
 #[tokio::test]
-async fn bad_signatures_cause_no_fetches_of_the_secret() {
+async fn bad_signatures_cause_no_flood_of_fetches_of_the_secret() {
     let world = World::new().await;
     world.stack.clock().set("2026-11-22T10:00:00Z".parse().unwrap());
     world.deliver_ok(event("webhook/phone_inbound_twilio.json")).await;
@@ -219,7 +219,8 @@ async fn bad_signatures_cause_no_fetches_of_the_secret() {
         let signed = [JSON, (SIGNATURE_HEADER, "t=1795300084,v0=00")];
         assert_eq!(world.post(&signed, "{}").await.status, 401);
     }
-    assert_eq!(world.stack.secrets().fetches(), before);
+    // One, for the version before, which nobody needed until then.
+    assert_eq!(world.stack.secrets().fetches(), before + 1);
 
     // Nor while they can't be had: one attempt, which the SDK repeats twice, then a pause.
     world.stack.clock().advance(SignedDuration::from_secs(61));
@@ -228,7 +229,7 @@ async fn bad_signatures_cause_no_fetches_of_the_secret() {
         let signed = [JSON, (SIGNATURE_HEADER, "t=1795300084,v0=00")];
         assert_eq!(world.post(&signed, "{}").await.status, 503);
     }
-    assert!(world.stack.secrets().fetches() <= before + 3);
+    assert!(world.stack.secrets().fetches() <= before + 4);
 }
 
 #[tokio::test]

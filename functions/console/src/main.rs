@@ -9,7 +9,7 @@ mod pages;
 mod show;
 mod visit;
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
     shared::runtime::start_logging();
     let state = handler::State::from_environment().await?;

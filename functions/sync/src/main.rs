@@ -8,7 +8,7 @@ mod settle;
 mod silence;
 mod walk;
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
     shared::runtime::start_logging();
     let state = handler::State::from_environment().await?;

@@ -138,11 +138,11 @@ impl Sync {
     }
 
     async fn api_key(&self, now: Timestamp) -> Result<Option<String>, Error> {
-        let Some(known) = self.api_key.get(now).await else {
+        let Some(known) = self.api_key.current(now).await else {
             let cause = std::io::Error::other("the secret store is out of reach");
             return Err(Error::unavailable("fetching the API key", cause));
         };
-        let key = known.values.first().map(|key| key.trim().to_owned());
+        let key = known.current.map(|key| key.trim().to_owned());
         Ok(key.filter(|key| !key.is_empty()))
     }
 

@@ -93,20 +93,32 @@ impl Admission {
         if self.allow_unsigned && signature.is_none() {
             return Ok(VerifiedDelivery::unsigned(body, now));
         }
-        let known = self.secrets.get(now).await.ok_or(Refusal::Unavailable)?;
-        let secrets = SigningSecrets::new(known.values);
-        if secrets.is_empty() {
-            return Err(Refusal::NotConfigured);
-        }
         let signature = signature
             .map(|header| header.to_str())
             .transpose()
             .map_err(|_| Refusal::Signature(SignatureError::Invalid))?;
-        let verify_at =
-            |now| VerifiedDelivery::verify(body, signature, &secrets, self.signature_max_age, now);
-        match verify_at(now) {
-            // An event that somebody kept and invokes by hand has an old stamp.
-            Err(SignatureError::Stale) => verify_at(Timestamp::now()).map_err(Refusal::Signature),
+        let verify = |secrets: &SigningSecrets| {
+            let at = |now| VerifiedDelivery::verify(body, signature, secrets, self.signature_max_age, now);
+            match at(now) {
+                // An event that somebody kept and invokes by hand has an old stamp.
+                Err(SignatureError::Stale) => at(Timestamp::now()),
+                verified => verified,
+            }
+        };
+        let known = self.secrets.current(now).await.ok_or(Refusal::Unavailable)?;
+        let current = SigningSecrets::new(known.current);
+        match verify(&current) {
+            Err(SignatureError::Invalid) => {}
+            verified if !current.is_empty() => return verified.map_err(Refusal::Signature),
+            _ => {}
+        }
+        // Only around a rotation does anybody sign with the secret before.
+        let known = self.secrets.both(now).await.ok_or(Refusal::Unavailable)?;
+        let previous = SigningSecrets::new(known.previous);
+        if current.is_empty() && previous.is_empty() {
+            return Err(Refusal::NotConfigured);
+        }
+        match verify(&previous) {
             // It may be signed with a secret that we could not learn of.
             Err(SignatureError::Invalid) if known.outdated => Err(Refusal::Unavailable),
             verified => verified.map_err(Refusal::Signature),

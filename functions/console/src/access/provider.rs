@@ -206,14 +206,13 @@ impl Provider {
     async fn registration(&self, now: Timestamp) -> Result<Registration, Error> {
         let known = self
             .client
-            .get(now)
+            .current(now)
             .await
             .ok_or_else(|| out_of_reach(std::io::Error::other("our registration is out of reach")))?;
         let current = known
-            .values
-            .first()
+            .current
             .ok_or_else(|| Error::unexpected("the secret of the console's client has no value"))?;
-        serde_json::from_str(current).map_err(|_| {
+        serde_json::from_str(&current).map_err(|_| {
             Error::unexpected("the secret of the console's client is not {\"client_id\",\"client_secret\"}")
         })
     }

@@ -71,11 +71,12 @@ impl Sessions {
     /// # Errors
     /// When its key is out of reach.
     pub async fn seal(&self, now: Timestamp) -> Result<Seal, Error> {
-        let known = self.key.get(now).await.ok_or_else(|| {
+        let known = self.key.both(now).await.ok_or_else(|| {
             let reason = std::io::Error::other("the session key is out of reach");
             Error::unavailable("sealing a session", reason)
         })?;
-        Seal::new(&known.values)
+        let keys: Vec<String> = known.current.into_iter().chain(known.previous).collect();
+        Seal::new(&keys)
     }
 
     /// The session of a request: ours, not expired, not ended.
