@@ -291,7 +291,8 @@ impl Ingest {
 
 /// The head with an arrival's facts, and the rules asked again. What people
 /// decided stays.
-fn new_head(arrival: &Arrival<'_>, old: Option<Head>, candidates: &Candidates) -> Head {
+#[must_use]
+pub fn new_head(arrival: &Arrival<'_>, old: Option<Head>, candidates: &Candidates) -> Head {
     let attribution = attribute(&arrival.call, candidates);
     let (revision, decisions, arrived_by, received_at, listed_before) = match old {
         Some(Head {

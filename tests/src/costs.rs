@@ -14,17 +14,17 @@ use crate::signing_in::{ANNA, Browser};
 use crate::support::{World, deliver_many, event, full_size, phone_call};
 use crate::syncing;
 
-fn write_units(requests: &[StoreRequest]) -> f64 {
+pub(crate) fn write_units(requests: &[StoreRequest]) -> f64 {
     requests.iter().map(|request| request.write_units).sum()
 }
 
-fn read_units(requests: &[StoreRequest]) -> f64 {
+pub(crate) fn read_units(requests: &[StoreRequest]) -> f64 {
     requests.iter().map(|request| request.read_units).sum()
 }
 
 /// The longest chain of requests of which each began after the one before was
 /// answered. With every request held up, those sent together overlap for sure.
-fn round_trips(requests: &[StoreRequest]) -> usize {
+pub(crate) fn round_trips(requests: &[StoreRequest]) -> usize {
     let mut trips = 0;
     let mut answered = None;
     for request in requests {
@@ -38,17 +38,21 @@ fn round_trips(requests: &[StoreRequest]) -> usize {
     trips
 }
 
-/// A campaign with the sample's number, and a call in the same month, so that
-/// what is measured is the ordinary case.
 async fn settled_world() -> World {
     let world = World::new().await;
+    settle(&world).await;
+    world
+}
+
+/// A campaign with the sample's number, and a call in the same month, so that
+/// what is measured is the ordinary case.
+pub(crate) async fn settle(world: &World) {
     let campaign = world.campaign("Spring mailing").await;
     let ever = json!({ "from": "2020-01-01T00:00:00Z" });
     world.assign(&campaign, "+16125550142", &ever).await.expect(200);
     world
         .deliver_ok(phone_call("conv_first", "2026-11-01T10:00:00Z", "2026-11-01T10:02:00Z").to_string())
         .await;
-    world
 }
 
 #[tokio::test]

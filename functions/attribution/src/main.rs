@@ -7,7 +7,7 @@ mod erasures;
 mod handler;
 mod replay;
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
     shared::runtime::start_logging();
     let state = handler::State::from_environment().await?;

@@ -125,8 +125,8 @@ impl State {
                 "a delivery could not be verified"
             );
             self.metrics.count(received.at, &[DELIVERIES_FAILED]);
-            let mut entry = received.entry(refusal.status(), DeliveryResult::Failed);
-            entry.reason = Some(refusal.code().to_owned());
+            let mut entry = received.refused(refusal);
+            entry.result = DeliveryResult::Failed;
             self.write_log(&entry, request_id).await;
             return refusal.answer(request_id);
         }
@@ -150,11 +150,10 @@ impl State {
         }
         tracing::warn!(request_id, client_ip = %received.from, reason = refusal.code(), "refused");
         if standing != Standing::Over {
-            let mut entry = received.entry(refusal.status(), DeliveryResult::Refused);
-            entry.reason = Some(match standing {
-                Standing::WentOver => "rate_limited".to_owned(),
-                _ => refusal.code().to_owned(),
-            });
+            let mut entry = received.refused(refusal);
+            if standing == Standing::WentOver {
+                entry.reason = Some("rate_limited".to_owned());
+            }
             self.write_log(&entry, request_id).await;
         }
         refusal.answer(request_id)
@@ -175,8 +174,7 @@ impl State {
             reason = refusal.code(),
             "refused a genuine delivery: extend the list of addresses and replay it"
         );
-        let mut entry = received.entry(refusal.status(), DeliveryResult::Refused);
-        entry.reason = Some(refusal.code().to_owned());
+        let mut entry = received.refused(refusal);
         entry.signed_at = Some(delivery.signed_at());
         entry.kept_body = KeptBody::InLog;
         if let Err(error) = self.keep(&entry, delivery.body()).await {
@@ -196,7 +194,7 @@ impl State {
         delivery: &VerifiedDelivery<'_>,
         request_id: &str,
     ) -> Result<Response<Body>, Error> {
-        let mut entry = received.entry(StatusCode::OK, DeliveryResult::Stored);
+        let mut entry = received.entry(StatusCode::OK, DeliveryResult::Stored, delivery.sha256());
         entry.signed_at = Some(delivery.signed_at());
         let taken = match delivery.read(self.country) {
             Ok(Event::Call {
@@ -358,7 +356,16 @@ impl Received<'_> {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn entry(&self, status: StatusCode, result: DeliveryResult) -> Delivery {
+    /// The entry of a refusal, of a body that nobody has hashed yet.
+    fn refused(&self, refusal: Refusal) -> Delivery {
+        let sha256 = Sha256::digest(self.body).into();
+        Delivery {
+            reason: Some(refusal.code().to_owned()),
+            ..self.entry(refusal.status(), DeliveryResult::Refused, sha256)
+        }
+    }
+
+    fn entry(&self, status: StatusCode, result: DeliveryResult, body_sha256: [u8; 32]) -> Delivery {
         Delivery {
             id: self.id.clone(),
             received_at: self.at,
@@ -370,7 +377,7 @@ impl Received<'_> {
             kind: None,
             conversation_id: None,
             bytes: self.body.len() as u64,
-            body_sha256: Sha256::digest(self.body).into(),
+            body_sha256,
             latency_ms: self.latency_ms(),
             kept_body: KeptBody::No,
         }

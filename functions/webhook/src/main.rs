@@ -5,7 +5,7 @@ mod client_address;
 mod handler;
 mod refusals;
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
     shared::runtime::start_logging();
     let state = handler::State::from_environment().await?;

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Path, State};
@@ -147,13 +147,13 @@ impl Function {
         let mut instance = match self.idle_instance() {
             Some(instance) => instance,
             None => self
-                .start_instance()
+                .start()
                 .await
                 .map_err(|error| InvokeError::Died(format!("{error:#}")))?,
         };
-        let timeout = Duration::from_secs(self.definition.timeout_seconds);
+        let timeout = instance.timeout;
         let answer = tokio::select! {
-            answer = instance.invoke(event, timeout) => answer,
+            answer = instance.invoke(event) => answer,
             () = tokio::time::sleep(timeout) => Err(InvokeError::TimedOut),
             _ = killed.changed() => Err(InvokeError::Died("killed on purpose".to_owned())),
         };
@@ -176,13 +176,19 @@ impl Function {
         None
     }
 
-    async fn start_instance(&self) -> Result<Instance> {
+    /// Starts an instance that serves nobody but whoever called this.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub async fn start(&self) -> Result<Instance> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let api = listener.local_addr()?;
         let (invocations, waiting) = mpsc::channel(1);
+        let (polled, first_poll) = watch::channel(None);
         let runtime = Arc::new(Runtime {
             function: self.definition.logical_id.clone(),
             waiting: AsyncMutex::new(waiting),
+            polled,
             current: Mutex::new(None),
             logs: self.logs.clone(),
         });
@@ -198,6 +204,7 @@ impl Function {
             axum::serve(listener, router).await.unwrap_or_default();
         });
 
+        let started = Instant::now();
         let mut child = Command::new(&self.binary)
             .env_clear()
             .envs(self.environment())
@@ -214,6 +221,9 @@ impl Function {
             child,
             server,
             invocations,
+            timeout: Duration::from_secs(self.definition.timeout_seconds),
+            started,
+            first_poll,
         })
     }
 
@@ -243,22 +253,56 @@ fn collect(stream: Option<impl AsyncRead + Unpin + Send + 'static>, function: &s
     });
 }
 
-struct Instance {
+/// One running process of a function; it ends when this is dropped.
+pub struct Instance {
     child: Child,
     server: JoinHandle<()>,
     invocations: mpsc::Sender<Invocation>,
+    timeout: Duration,
+    started: Instant,
+    first_poll: watch::Receiver<Option<Instant>>,
 }
 
 impl Instance {
+    /// How long it took from its start to its first question for an invocation; waits for that.
+    ///
+    /// # Errors
+    /// When it ends before.
+    pub async fn start_up(&mut self) -> Result<Duration> {
+        tokio::select! {
+            polled = self.first_poll.wait_for(Option::is_some) => {
+                let polled = polled?.context("it did not ask")?;
+                Ok(polled - self.started)
+            }
+            status = self.child.wait() => bail!("the instance ended: {}", status?),
+        }
+    }
+
+    /// The most memory that it has had so far, in bytes, as Linux tells it.
+    ///
+    /// # Errors
+    /// When it has ended, or the system is another.
+    pub fn peak_memory_bytes(&self) -> Result<u64> {
+        let id = self.child.id().context("the instance has ended")?;
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).context("reading its memory")?;
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = peak.and_then(|peak| peak.trim().strip_suffix(" kB"));
+        Ok(1024 * kib.context("its memory is not told")?.parse::<u64>()?)
+    }
+
     fn is_alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    async fn invoke(&mut self, event: Bytes, timeout: Duration) -> Result<Bytes, InvokeError> {
+    /// Has it work on an event and waits for its answer.
+    ///
+    /// # Errors
+    /// When it answers with an error, or ends; a timeout is up to the caller.
+    pub async fn invoke(&mut self, event: Bytes) -> Result<Bytes, InvokeError> {
         let (reply, answer) = oneshot::channel();
         let invocation = Invocation {
             id: Uuid::now_v7().to_string(),
-            deadline: SystemTime::now() + timeout,
+            deadline: SystemTime::now() + self.timeout,
             event,
             reply,
         };
@@ -299,6 +343,8 @@ struct Current {
 struct Runtime {
     function: String,
     waiting: AsyncMutex<mpsc::Receiver<Invocation>>,
+    /// When it was first asked for an invocation.
+    polled: watch::Sender<Option<Instant>>,
     current: Mutex<Option<Current>>,
     logs: Logs,
 }
@@ -318,6 +364,11 @@ impl Runtime {
 }
 
 async fn next(State(runtime): State<Arc<Runtime>>) -> Response<Body> {
+    runtime.polled.send_if_modified(|polled| {
+        let is_first = polled.is_none();
+        polled.get_or_insert_with(Instant::now);
+        is_first
+    });
     let Some(invocation) = runtime.waiting.lock().await.recv().await else {
         return status_only(StatusCode::GONE);
     };

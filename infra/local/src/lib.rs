@@ -6,15 +6,18 @@
 
 mod authorizer;
 pub mod backup;
+pub mod bench;
 mod binaries;
 pub mod clock;
 mod cloudformation;
+pub mod conversation;
 pub mod demo;
 pub mod doctor;
 pub mod dynamodb;
 mod gateway;
 pub mod issuer;
 pub mod lambda;
+pub mod load;
 pub mod logs;
 pub mod permissions;
 pub mod secrets;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand};
@@ -10,8 +11,9 @@ use jiff::{SignedDuration, Timestamp};
 use local::backup::Tables;
 use local::doctor::{Patient, Provider, Verdict};
 use local::dynamodb::Storage;
+use local::load::Load;
 use local::logs::Logs;
-use local::{DEFAULT_WEBHOOK_SECRET, Options, Stack, demo, doctor, issuer, sender, workspace};
+use local::{DEFAULT_WEBHOOK_SECRET, Options, Stack, bench, demo, doctor, issuer, sender, workspace};
 use tokio::signal::unix::{SignalKind, signal};
 
 const DEFAULT_URL: &str = "http://127.0.0.1:3000";
@@ -126,6 +128,33 @@ enum Command {
         #[arg(long, default_value = DEFAULT_URL, value_parser = base_url)]
         url: String,
     },
+    /// Posts so many new calls to a running stack at a time, and prints how long the answers took.
+    Load {
+        /// How many calls.
+        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        calls: u32,
+        /// How many at a time.
+        #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
+        concurrency: u16,
+        /// The length of each body in bytes, at least.
+        #[arg(long, default_value_t = 8_552, value_parser = clap::value_parser!(u32).range(..=5_500_000))]
+        bytes: u32,
+        /// The secret to sign with.
+        #[arg(long, default_value = DEFAULT_WEBHOOK_SECRET)]
+        secret: String,
+        /// Where the stack is.
+        #[arg(long, default_value = DEFAULT_URL, value_parser = base_url)]
+        url: String,
+    },
+    /// Measures how fast the functions start and answer; a stack of its own, in memory.
+    Bench {
+        /// How often each function is started.
+        #[arg(long, default_value_t = 20)]
+        starts: usize,
+        /// How often an instance is invoked after its first invocation.
+        #[arg(long, default_value_t = 200)]
+        invocations: usize,
+    },
     /// Puts one raw Lambda event into one function and prints its answer.
     Invoke {
         /// The function's name, e.g. `webhook`.
@@ -204,6 +233,23 @@ async fn main() -> ExitCode {
         Some(Command::Backup { file, place }) => back_up(&file, place).await,
         Some(Command::Restore { file, resume, place }) => restore(&file, resume, place).await,
         Some(Command::Token { read_only, url }) => token(read_only, &url).await,
+        Some(Command::Load {
+            calls,
+            concurrency,
+            bytes,
+            secret,
+            url,
+        }) => {
+            put_under_load(&Load {
+                url,
+                secret,
+                calls: calls as usize,
+                concurrency: concurrency.into(),
+                bytes: bytes as usize,
+            })
+            .await
+        }
+        Some(Command::Bench { starts, invocations }) => measure(starts, invocations).await,
         Some(Command::Invoke { function, event, url }) => invoke(&function, event, &url).await,
     };
     match result {
@@ -337,6 +383,58 @@ async fn token(read_only: bool, url: &str) -> Result<()> {
     let token = issuer::fetch_token(&reqwest::Client::new(), url, scopes).await?;
     println!("{token}");
     Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the figures are this command's output")]
+async fn put_under_load(load: &Load) -> Result<()> {
+    let loaded = load.run().await?;
+    let of = |percent| milliseconds(loaded.latencies.percentile(percent));
+    println!(
+        "{} calls of {} bytes, {} at a time: {:.0} a second",
+        load.calls,
+        load.bytes,
+        load.concurrency,
+        loaded.throughput()
+    );
+    println!(
+        "p50 {}, p90 {}, p99 {}, longest {}",
+        of(50),
+        of(90),
+        of(99),
+        of(100)
+    );
+    for (failure, count) in &loaded.failures {
+        println!("{count} times: {failure}");
+    }
+    let failed: usize = loaded.failures.values().sum();
+    ensure!(failed == 0, "{failed} of {} not accepted", load.calls);
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the figures are this command's output")]
+async fn measure(starts: usize, invocations: usize) -> Result<()> {
+    ensure!(
+        !cfg!(debug_assertions),
+        "measure what is deployed: cargo run --release --bin local -- bench"
+    );
+    println!("| | first poll p50 | first invocation p50 | warm p50 | warm p99 | peak memory |");
+    println!("|---|---|---|---|---|---|");
+    for measured in bench::measure(starts, invocations).await? {
+        println!(
+            "| {} | {} | {} | {} | {} | {} KB |",
+            measured.name,
+            milliseconds(measured.start_up.percentile(50)),
+            milliseconds(measured.first.percentile(50)),
+            milliseconds(measured.warm.percentile(50)),
+            milliseconds(measured.warm.percentile(99)),
+            measured.peak_memory_bytes / 1000,
+        );
+    }
+    Ok(())
+}
+
+fn milliseconds(duration: Duration) -> String {
+    format!("{:.1} ms", duration.as_secs_f64() * 1000.0)
 }
 
 #[expect(clippy::print_stdout, reason = "the answer is this command's output")]

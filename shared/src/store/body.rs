@@ -11,8 +11,9 @@ use crate::error::Error;
 const CHUNK_BYTES: usize = 380_000;
 /// The largest body that is unpacked again.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
-/// Fast, and within a tenth of the size that much slower levels reach.
-const LEVEL: i32 = 3;
+/// Where another level costs more on the processor than it saves at the store, by the table in
+/// `docs/PERFORMANCE.md`.
+const LEVEL: i32 = 10;
 
 /// How long bodies are kept after they came; by default for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -57,8 +58,11 @@ pub(super) struct ChunkItem {
     pub(super) bytes: Option<usize>,
 }
 
-/// The chunks of a body, at least one.
-pub(super) fn pack(body: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
+/// A body compressed, in chunks of which each fits one item; at least one.
+///
+/// # Errors
+/// When there is no memory for it.
+pub fn pack_body(body: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
     let packed =
         zstd::bulk::compress(body, LEVEL).map_err(|error| Error::internal("compressing a body", error))?;
     Ok(packed.chunks(CHUNK_BYTES).map(<[u8]>::to_vec).collect())

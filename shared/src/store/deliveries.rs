@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::body::{ChunkItem, is_over, pack, unpack};
+use super::body::{ChunkItem, is_over, pack_body, unpack};
 use super::{BodyRetention, Page, cursor, failure, from_item, month_of, text, to_item};
 use crate::call::CallId;
 use crate::error::Error;
@@ -256,7 +256,7 @@ impl DeliveryStore {
         let ends = [expiry(delivery, self.body_retention), end];
         let expires_at = ends.into_iter().flatten().min();
         let expires_at = expires_at.map(|time| AttributeValue::N(time.to_string()));
-        let chunks = pack(body)?;
+        let chunks = pack_body(body)?;
         let count = AttributeValue::N(chunks.len().to_string());
         let mut puts = chunks.into_iter().enumerate().map(|(index, chunk)| {
             let put = self

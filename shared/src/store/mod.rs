@@ -13,7 +13,7 @@ pub mod sessions;
 pub mod sync;
 mod transaction;
 
-pub use body::BodyRetention;
+pub use body::{BodyRetention, pack_body};
 
 use std::collections::HashMap;
 use std::time::Duration;

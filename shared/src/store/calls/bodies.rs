@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use super::{CallStore, Head};
 use crate::call::CallId;
 use crate::error::Error;
-use crate::store::body::{ChunkItem, is_over, pack, unpack};
+use crate::store::body::{ChunkItem, is_over, pack_body, unpack};
 use crate::store::{failure, from_item, text};
 
 impl CallStore {
@@ -57,7 +57,7 @@ impl CallStore {
         received_at: Timestamp,
     ) -> Result<(), Error> {
         let end = self.body_retention.end(received_at);
-        let mut chunks = pack(body)?.into_iter().enumerate();
+        let mut chunks = pack_body(body)?.into_iter().enumerate();
         let whole = (chunks.len(), body.len());
         let first = chunks.next();
         let mut others = JoinSet::new();

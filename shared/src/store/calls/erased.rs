@@ -26,7 +26,7 @@ use super::decided::{HISTORY_PREFIX, HistoryItem, member_part};
 use super::{CallStore, HEAD, Head, HeadItem, Written, is_mark};
 use crate::call::CallId;
 use crate::error::Error;
-use crate::store::body::pack;
+use crate::store::body::pack_body;
 use crate::store::{Item, failure, from_item, text, to_item, transaction};
 
 const KEY_ID: &str = "calls";
@@ -269,7 +269,7 @@ impl CallStore {
         body: &[u8],
         now: Timestamp,
     ) -> Result<(), Error> {
-        for chunk in 0..pack(body)?.len() {
+        for chunk in 0..pack_body(body)?.len() {
             let mark = MarkItem::new(id, body_part(sha256, chunk), now);
             self.client
                 .put_item()

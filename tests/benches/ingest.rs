@@ -1,0 +1,137 @@
+//! What a delivery takes of the processor before it is written, beside the floor: the one HMAC
+//! over its bytes that nobody can do without.
+//!
+//! `cargo bench -p tests` measures it, a group for each length of body. Stages are as they
+//! follow each other; `all of it` is their sum, measured as one.
+
+#![expect(clippy::unwrap_used, reason = "what is measured is there")]
+
+use std::hint::black_box;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use hmac::{Hmac, KeyInit, Mac};
+use jiff::{SignedDuration, Timestamp};
+use local::conversation::Conversation;
+use local::sender::signature;
+use sha2::Sha256;
+use shared::attribution::Candidates;
+use shared::call::ArrivedBy;
+use shared::campaign::{CampaignId, Contact};
+use shared::delivery::{Event, SigningSecrets, VerifiedDelivery};
+use shared::identity::Identity;
+use shared::ingest::{Arrival, new_head};
+use shared::phone_number::PhoneNumber;
+use shared::store::calls::Version;
+use shared::store::pack_body;
+
+const SECRET: &str = "wsec_of_a_benchmark";
+const LEVELS: [i32; 8] = [1, 3, 5, 6, 7, 9, 12, 15];
+const BYTES: [usize; 4] = [8_552, 100_000, 426_000, 1_500_000];
+
+fn verify<'a>(body: &'a str, header: &str, secrets: &SigningSecrets, now: Timestamp) -> VerifiedDelivery<'a> {
+    VerifiedDelivery::verify(
+        body.as_bytes(),
+        Some(header),
+        secrets,
+        SignedDuration::from_mins(60),
+        now,
+    )
+    .unwrap()
+}
+
+fn arrival<'a>(delivery: &VerifiedDelivery<'a>, now: Timestamp) -> Arrival<'a> {
+    let Ok(Event::Call { version_at, call, .. }) = delivery.read(None) else {
+        unreachable!("the sample is a call");
+    };
+    Arrival {
+        call: *call,
+        version: Version {
+            at: version_at,
+            sha256: delivery.sha256(),
+        },
+        body: delivery.body(),
+        by: ArrivedBy::Webhook,
+        at: now,
+        body_came_at: now,
+        read_again: false,
+        listed_as: None,
+    }
+}
+
+/// One contact of one campaign: the rules before it are asked in vain, and it decides.
+fn candidates(customer: &str, now: Timestamp) -> Candidates {
+    let contact = Contact {
+        campaign_id: CampaignId::new(now),
+        number: PhoneNumber::parse(customer, None).unwrap(),
+        from: None,
+        to: None,
+        by: Identity::of_claims(|_| Some("Anna")).unwrap(),
+        at: now,
+    };
+    Candidates {
+        contacts: vec![contact],
+        ..Candidates::default()
+    }
+}
+
+fn ingest(criterion: &mut Criterion) {
+    let now = Timestamp::now();
+    let secrets = SigningSecrets::new([SECRET.to_owned()]);
+    let candidates = candidates("+16125550187", now);
+    for bytes in BYTES {
+        let body = Conversation::new(bytes).body("conv_of_a_benchmark", now);
+        let header = signature(SECRET, now, body.as_bytes());
+        let delivery = verify(&body, &header, &secrets, now);
+        let mut group = criterion.benchmark_group(format!("{bytes} bytes"));
+        group.throughput(Throughput::Bytes(body.len() as u64));
+        group.bench_function("the floor: HMAC-SHA256", |bencher| {
+            bencher.iter(|| {
+                let mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).unwrap();
+                mac.chain_update(black_box(&body)).finalize()
+            });
+        });
+        group.bench_function("verify", |bencher| {
+            bencher.iter(|| verify(black_box(&body), &header, &secrets, now));
+        });
+        group.bench_function("read", |bencher| {
+            bencher.iter(|| black_box(&delivery).read(None));
+        });
+        group.bench_function("attribute", |bencher| {
+            let arrival = arrival(&delivery, now);
+            bencher.iter(|| new_head(black_box(&arrival), None, &candidates));
+        });
+        group.bench_function("compress", |bencher| {
+            bencher.iter(|| pack_body(black_box(body.as_bytes())).unwrap());
+        });
+        group.bench_function("all of it", |bencher| {
+            bencher.iter(|| {
+                let delivery = verify(black_box(&body), &header, &secrets, now);
+                let arrival = arrival(&delivery, now);
+                let head = new_head(&arrival, None, &candidates);
+                (head, pack_body(arrival.body).unwrap())
+            });
+        });
+        group.finish();
+    }
+}
+
+/// What each level of compression costs and saves: the choice of `shared::store::body`. A write
+/// unit is 1,024 bytes and costs as much as some 22 ms of a whole processor.
+fn levels(criterion: &mut Criterion) {
+    for bytes in BYTES {
+        let body = Conversation::new(bytes).body("conv_of_a_benchmark", Timestamp::now());
+        let mut group = criterion.benchmark_group(format!("{bytes} bytes at level"));
+        group.throughput(Throughput::Bytes(body.len() as u64));
+        for level in LEVELS {
+            let packed = zstd::bulk::compress(body.as_bytes(), level).unwrap();
+            eprintln!("{bytes} bytes at level {level}: {} bytes", packed.len());
+            group.bench_function(level.to_string(), |bencher| {
+                bencher.iter(|| zstd::bulk::compress(black_box(body.as_bytes()), level).unwrap());
+            });
+        }
+        group.finish();
+    }
+}
+
+criterion_group!(benches, ingest, levels);
+criterion_main!(benches);

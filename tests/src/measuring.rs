@@ -1,0 +1,56 @@
+//! The commands that measure: a load on a running stack, and how fast functions start and answer.
+
+use std::time::Duration;
+
+use local::load::Load;
+use local::{DEFAULT_WEBHOOK_SECRET, bench};
+
+use crate::support::World;
+
+fn load_on(world: &World, secret: &str) -> Load {
+    Load {
+        url: world.stack.url().to_owned(),
+        secret: secret.to_owned(),
+        calls: 30,
+        concurrency: 5,
+        bytes: 20_000,
+    }
+}
+
+#[tokio::test]
+async fn a_load_is_as_many_new_calls_as_asked_for() {
+    let world = World::new().await;
+    for times in 1..=2 {
+        let loaded = load_on(&world, DEFAULT_WEBHOOK_SECRET).run().await.unwrap();
+        assert_eq!(loaded.failures.len(), 0, "{loaded:?}");
+        assert!(loaded.throughput() > 0.0);
+        let longest = loaded.latencies.percentile(100);
+        assert!(Duration::ZERO < longest && longest <= loaded.took, "{loaded:?}");
+        assert_eq!(world.calls("limit=100").await.len(), times * 30);
+    }
+    assert!(world.deliveries().await[0]["bytes"].as_u64().unwrap() >= 20_000);
+}
+
+#[tokio::test]
+async fn what_a_load_is_told_instead_is_counted() {
+    let world = World::new().await;
+    let loaded = load_on(&world, "wsec_wrong").run().await.unwrap();
+    let refused = loaded.failures.iter().filter(|(told, _)| told.starts_with("401"));
+    assert_eq!(refused.map(|(_, count)| count).sum::<usize>(), 30, "{loaded:?}");
+    assert_eq!(world.calls("").await.len(), 0);
+    let mut nowhere = load_on(&world, "wsec_wrong");
+    nowhere.url = "http://127.0.0.1:1".to_owned();
+    assert!(nowhere.run().await.is_err());
+}
+
+#[tokio::test]
+async fn every_function_is_measured_from_its_start() {
+    let measured = bench::measure(2, 3).await.unwrap();
+    assert!(measured.len() >= 5);
+    for subject in measured {
+        for latencies in [&subject.start_up, &subject.first, &subject.warm] {
+            assert!(latencies.percentile(0) > Duration::ZERO, "{subject:?}");
+        }
+        assert!(subject.peak_memory_bytes > 1_000_000, "{subject:?}");
+    }
+}
