@@ -199,7 +199,7 @@ async fn a_reader_hears_503_and_nothing_of_the_cause() {
 }
 
 #[tokio::test]
-async fn no_body_is_kept_that_no_entry_of_the_log_tells_of() {
+async fn no_body_is_kept_that_no_entry_of_the_log_tells_of_and_no_entry_promises_one_that_is_not() {
     for fault in [Fault::Throttled, Fault::CutAfter] {
         for survives in 0..4 {
             let world = World::new().await;
@@ -218,6 +218,12 @@ async fn no_body_is_kept_that_no_entry_of_the_log_tells_of() {
             for body in stored.iter().filter(|item| item["zstd"].is_object()) {
                 let entry = stored.iter().find(|entry| entry["sk"] == body["pk"]).unwrap();
                 assert_eq!(entry["kept_body"]["S"], "in_log");
+            }
+            for entry in world.deliveries().await {
+                let path = format!("/api/deliveries/{}/raw", entry["id"].as_str().unwrap());
+                if entry["body_kept"] == true {
+                    assert_eq!(world.get(&path).await.body, b"not JSON", "{entry}");
+                }
             }
             assert_eq!(world.deliver_ok("not JSON").await, "unparsed");
         }

@@ -51,6 +51,7 @@ async fn every_function_is_measured_from_its_start() {
         for latencies in [&subject.start_up, &subject.first, &subject.warm] {
             assert!(latencies.percentile(0) > Duration::ZERO, "{subject:?}");
         }
+        assert!(subject.warm_processor > Duration::ZERO, "{subject:?}");
         assert!(subject.peak_memory_bytes > 1_000_000, "{subject:?}");
     }
 }

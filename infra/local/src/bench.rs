@@ -55,6 +55,8 @@ pub struct Measured {
     pub first: Latencies,
     /// Every further one.
     pub warm: Latencies,
+    /// How long a further one had a processor, on average: what of it does not wait.
+    pub warm_processor: Duration,
     /// The most memory that an instance had, in bytes.
     pub peak_memory_bytes: u64,
 }
@@ -87,15 +89,17 @@ struct Subject<'a> {
 impl Subject<'_> {
     async fn measure(mut self, name: &'static str, starts: usize, invocations: usize) -> Result<Measured> {
         let (mut start_up, mut first, mut warm) = (Vec::new(), Vec::new(), Vec::new());
-        let mut peak_memory_bytes = 0;
+        let (mut peak_memory_bytes, mut processor) = (0, Duration::ZERO);
         for start in 0..starts {
             let mut instance = self.function.start().await?;
             start_up.push(instance.start_up().await?);
             first.push(self.invoke(&mut instance).await?);
             if start + 1 == starts {
+                let before = instance.processor_time()?;
                 for _ in 0..invocations {
                     warm.push(self.invoke(&mut instance).await?);
                 }
+                processor = instance.processor_time()?.saturating_sub(before);
             }
             peak_memory_bytes = peak_memory_bytes.max(instance.peak_memory_bytes()?);
         }
@@ -104,6 +108,7 @@ impl Subject<'_> {
             start_up: start_up.into_iter().collect(),
             first: first.into_iter().collect(),
             warm: warm.into_iter().collect(),
+            warm_processor: processor / u32::try_from(invocations.max(1))?,
             peak_memory_bytes,
         })
     }

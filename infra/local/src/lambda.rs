@@ -290,6 +290,21 @@ impl Instance {
         Ok(1024 * kib.context("its memory is not told")?.parse::<u64>()?)
     }
 
+    /// How long its threads have been on a processor so far, as Linux tells it.
+    ///
+    /// # Errors
+    /// When it has ended, or the system is another.
+    pub fn processor_time(&self) -> Result<Duration> {
+        let id = self.child.id().context("the instance has ended")?;
+        let mut sum = Duration::ZERO;
+        for thread in std::fs::read_dir(format!("/proc/{id}/task")).context("reading its threads")? {
+            let told = std::fs::read_to_string(thread?.path().join("schedstat"))?;
+            let nanoseconds = told.split_whitespace().next();
+            sum += Duration::from_nanos(nanoseconds.context("its time is not told")?.parse()?);
+        }
+        Ok(sum)
+    }
+
     fn is_alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }

@@ -417,16 +417,19 @@ async fn measure(starts: usize, invocations: usize) -> Result<()> {
         !cfg!(debug_assertions),
         "measure what is deployed: cargo run --release --bin local -- bench"
     );
-    println!("| | first poll p50 | first invocation p50 | warm p50 | warm p99 | peak memory |");
-    println!("|---|---|---|---|---|---|");
+    println!(
+        "| | first poll p50 | first invocation p50 | warm p50 | warm p99 | processor, warm | peak memory |"
+    );
+    println!("|---|---|---|---|---|---|---|");
     for measured in bench::measure(starts, invocations).await? {
         println!(
-            "| {} | {} | {} | {} | {} | {} KB |",
+            "| {} | {} | {} | {} | {} | {} | {} KB |",
             measured.name,
             milliseconds(measured.start_up.percentile(50)),
             milliseconds(measured.first.percentile(50)),
             milliseconds(measured.warm.percentile(50)),
             milliseconds(measured.warm.percentile(99)),
+            milliseconds(measured.warm_processor),
             measured.peak_memory_bytes / 1000,
         );
     }

@@ -12,7 +12,7 @@ use super::open_window;
 use crate::calendar::{Moment, Zone};
 use crate::call::CallId;
 use crate::error::Error;
-use crate::store::deliveries::{Delivery, DeliveryFilter, DeliveryId, DeliveryResult, KeptBody};
+use crate::store::deliveries::{Delivery, DeliveryFilter, DeliveryId, DeliveryResult};
 
 // ----------------------------------------------------------------- requests
 
@@ -141,6 +141,7 @@ pub struct DeliveryView<'a> {
     bytes: u64,
     body_sha256: String,
     latency_ms: u64,
+    /// Whether its body is there. That of a delivery that failed can be, too: ask for it.
     body_kept: bool,
 }
 
@@ -160,7 +161,7 @@ impl<'a> DeliveryView<'a> {
             bytes: delivery.bytes,
             body_sha256: hex::encode(delivery.body_sha256),
             latency_ms: delivery.latency_ms,
-            body_kept: [KeptBody::WithCall, KeptBody::InLog].contains(&delivery.kept_body),
+            body_kept: delivery.has_body(),
         }
     }
 }

@@ -172,6 +172,20 @@ pub struct Delivery {
     pub kept_body: KeptBody,
 }
 
+impl Delivery {
+    /// Whether its body can be there, here or with its call.
+    #[must_use]
+    pub fn may_have_body(&self) -> bool {
+        [KeptBody::WithCall, KeptBody::InLog].contains(&self.kept_body)
+    }
+
+    /// Whether its body was written whole. That of one that failed may have been, too.
+    #[must_use]
+    pub fn has_body(&self) -> bool {
+        self.may_have_body() && self.result != DeliveryResult::Failed
+    }
+}
+
 /// Which deliveries; those for which everything that is given holds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DeliveryFilter {

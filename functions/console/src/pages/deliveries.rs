@@ -12,7 +12,7 @@ use shared::http::{Context, NO_BODY, path_id, raw_answer, told};
 use shared::query::{Paging, Query};
 use shared::replay::{Replayed, kept_body};
 use shared::store::calls::Head;
-use shared::store::deliveries::{Delivery, DeliveryId, DeliveryResult, KeptBody, NO_DELIVERY};
+use shared::store::deliveries::{Delivery, DeliveryId, DeliveryResult, NO_DELIVERY};
 
 use crate::address::{Address, path_of};
 use crate::form::Form;
@@ -69,7 +69,7 @@ impl DeliveryShown {
             size: bytes(delivery.bytes),
             latency_ms: delivery.latency_ms,
             client_ip: delivery.client_ip.to_string(),
-            is_kept: [KeptBody::WithCall, KeptBody::InLog].contains(&delivery.kept_body),
+            is_kept: delivery.may_have_body(),
         }
     }
 
