@@ -143,7 +143,7 @@ impl<'a> Browser<'a> {
     }
 
     /// One click at the provider: where that sends it back to.
-    async fn consent(&mut self, provider: &str, person: &str) -> String {
+    pub(crate) async fn consent(&mut self, provider: &str, person: &str) -> String {
         let page = self.get(provider).await;
         assert!(String::from_utf8_lossy(&page.body).contains(person), "{page:?}");
         let answer = self

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::{AttributeValue, Delete, Put, TransactWriteItem, Update};
+use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -136,44 +137,22 @@ impl CampaignStore {
         limit: usize,
         cursor: Option<&str>,
     ) -> Result<Page<Contact>, Error> {
-        self.campaign_item(campaign_id).await?;
         let list = format!("contacts of {campaign_id}");
-        let mut after = cursor
-            .map(|cursor| cursor::decode(&list, cursor))
-            .transpose()?
-            .unwrap_or_default();
-        let mut items: Vec<ContactItem> = Vec::new();
-        for shard in 0..SHARDS {
-            // A position is a shard and a number; those before it are done.
-            let prefix = format!("{shard}#");
-            if after > prefix && !after.starts_with(&prefix) {
-                continue;
-            }
-            let mut query = self
-                .client
-                .query()
-                .table_name(&self.table)
-                .index_name(BY_CONTACT_SHARD)
-                .expression_attribute_values(":shard", text(shard_key(campaign_id, shard)))
-                .limit(i32::try_from(limit + 1 - items.len()).unwrap_or(i32::MAX));
-            query = match after.strip_prefix(&prefix) {
-                Some(number) => query
-                    .key_condition_expression("contact_shard = :shard AND #number > :number")
-                    .expression_attribute_names("#number", "number")
-                    .expression_attribute_values(":number", text(number)),
-                None => query.key_condition_expression("contact_shard = :shard"),
-            };
-            let mut found = query.into_paginator().items().send();
-            while items.len() <= limit
-                && let Some(item) = found.next().await
-            {
-                let item = item.map_err(|error| failure("listing contacts", error))?;
-                items.push(from_item("a contact", item)?);
-            }
-            if items.len() > limit {
-                break;
-            }
-            after = String::new();
+        let position = cursor.map(|cursor| cursor::decode(&list, cursor)).transpose()?;
+        let (shard, after) = match &position {
+            Some(position) => place_of(position).ok_or_else(cursor::invalid)?,
+            None => (0, None),
+        };
+        let (_, mut items) = tokio::try_join!(
+            self.campaign_item(campaign_id),
+            self.contacts_of_shard(campaign_id, shard, after, limit + 1),
+        )?;
+        // One shard fills the page of a long list; those of a short one are asked all at once.
+        let wanted = limit + 1 - items.len();
+        if wanted > 0 {
+            let rest =
+                (shard + 1..SHARDS).map(|shard| self.contacts_of_shard(campaign_id, shard, None, wanted));
+            items.extend(try_join_all(rest).await?.into_iter().flatten());
         }
         let more = items.len() > limit;
         items.truncate(limit);
@@ -184,6 +163,39 @@ impl CampaignStore {
             entries: items.into_iter().map(ContactItem::into_contact).collect(),
             next_cursor,
         })
+    }
+
+    /// The first contacts of a shard after a number, at most so many.
+    async fn contacts_of_shard(
+        &self,
+        campaign_id: &CampaignId,
+        shard: u8,
+        after: Option<&str>,
+        most: usize,
+    ) -> Result<Vec<ContactItem>, Error> {
+        let mut query = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .index_name(BY_CONTACT_SHARD)
+            .expression_attribute_values(":shard", text(shard_key(campaign_id, shard)))
+            .limit(i32::try_from(most).unwrap_or(i32::MAX));
+        query = match after {
+            Some(number) => query
+                .key_condition_expression("contact_shard = :shard AND #number > :number")
+                .expression_attribute_names("#number", "number")
+                .expression_attribute_values(":number", text(number)),
+            None => query.key_condition_expression("contact_shard = :shard"),
+        };
+        let mut found = query.into_paginator().items().send();
+        let mut items = Vec::new();
+        while items.len() < most
+            && let Some(item) = found.next().await
+        {
+            let item = item.map_err(|error| failure("listing contacts", error))?;
+            items.push(from_item("a contact", item)?);
+        }
+        Ok(items)
     }
 
     /// Removes contacts of a campaign, those that it has; how many these were.
@@ -319,6 +331,13 @@ fn contact_key(number: &PhoneNumber, campaign_id: &CampaignId) -> super::Item {
 
 fn shard_of(number: &PhoneNumber) -> u8 {
     Sha256::digest(number.as_str())[0] % SHARDS
+}
+
+/// The shard and the number of a cursor's position, after which a list goes on.
+fn place_of(position: &str) -> Option<(u8, Option<&str>)> {
+    let (shard, number) = position.split_once('#')?;
+    let shard = shard.parse().ok().filter(|shard| *shard < SHARDS)?;
+    (!number.is_empty()).then_some((shard, Some(number)))
 }
 
 fn shard_key(campaign_id: &CampaignId, shard: u8) -> String {
