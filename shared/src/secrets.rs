@@ -25,7 +25,8 @@ pub struct SecretCache {
 pub struct Known {
     /// The current value; none where nothing is configured.
     pub current: Option<String>,
-    /// The value before; none where there was none, or where nobody asked for it yet.
+    /// The value before, when it was last asked for; none where there was none, or where nobody
+    /// asked for it yet.
     pub previous: Option<String>,
     /// Whether they could not be asked for again when they should have been.
     pub outdated: bool,
@@ -77,8 +78,9 @@ impl SecretCache {
             return cached.known.clone();
         }
         let asked_at = fresh.map_or(now, |cached| cached.asked_at);
-        let current = fresh.and_then(|cached| cached.known.clone());
-        let next = match self.fetch(current, both).await {
+        let is_fresh = fresh.is_some();
+        let before = cached.as_ref().and_then(|cached| cached.known.clone());
+        let next = match self.fetch(before.as_ref(), is_fresh, both).await {
             Ok(known) => Cached {
                 known: Some(known),
                 is_whole: both,
@@ -87,7 +89,6 @@ impl SecretCache {
             },
             Err(error) => {
                 tracing::error!(secret_id = self.secret_id, %error, "a secret could not be fetched");
-                let before = cached.take().and_then(|cached| cached.known);
                 let outdated = before.map(|known| Known {
                     outdated: true,
                     ..known
@@ -106,15 +107,16 @@ impl SecretCache {
     }
 
     /// What is to be known, the current version first: whatever rotation happens in between,
-    /// the version that was current at the beginning is then among the two.
-    async fn fetch(&self, fresh: Option<Known>, both: bool) -> Result<Known, Error> {
-        let current = match fresh {
-            Some(known) => known.current,
+    /// the version that was current at the beginning is then among the two. A previous one that
+    /// nobody needs now is remembered: it may be needed while it can't be asked for.
+    async fn fetch(&self, before: Option<&Known>, is_fresh: bool, both: bool) -> Result<Known, Error> {
+        let current = match before.filter(|_| is_fresh) {
+            Some(known) => known.current.clone(),
             None => self.fetch_version("AWSCURRENT").await?,
         };
         let previous = match both {
             true => self.fetch_version("AWSPREVIOUS").await?,
-            false => None,
+            false => before.and_then(|known| known.previous.clone()),
         };
         Ok(Known {
             current,

@@ -261,6 +261,29 @@ async fn while_secrets_are_out_of_reach_deliveries_wait_and_known_ones_go_on() {
 }
 
 #[tokio::test]
+async fn a_previous_secret_that_was_known_outlives_an_outage_as_the_current_one_does() {
+    let options = Options {
+        webhook_secrets: vec!["two".to_owned(), "one".to_owned()],
+        ..Options::default()
+    };
+    let world = World::with(options).await;
+    let body = event("webhook/phone_inbound_twilio.json");
+    let status = async |secret: &str| {
+        let signature = signature(secret, world.stack.clock().now(), &body);
+        world
+            .post(&[JSON, (SIGNATURE_HEADER, &signature)], body.clone())
+            .await
+            .status
+    };
+    assert_eq!((status("one").await, status("two").await), (200, 200));
+    // Asked again for the current one alone, and then for nothing any more.
+    world.stack.clock().advance(SignedDuration::from_secs(61));
+    assert_eq!(status("two").await, 200);
+    world.stack.secrets().set_broken(true);
+    assert_eq!((status("one").await, status("three").await), (200, 503));
+}
+
+#[tokio::test]
 async fn an_address_that_is_not_listed_may_try_again_while_secrets_are_out_of_reach() {
     let listed = Options::default().parameter("ElevenLabsWebhookIpWhitelist", "34.67.146.145");
     let world = World::with(listed).await;
