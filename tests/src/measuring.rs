@@ -23,6 +23,7 @@ async fn a_load_is_as_many_new_calls_as_asked_for() {
     for times in 1..=2 {
         let loaded = load_on(&world, DEFAULT_WEBHOOK_SECRET).run().await.unwrap();
         assert_eq!(loaded.failures.len(), 0, "{loaded:?}");
+        assert!(loaded.bytes >= 20_000);
         assert!(loaded.throughput() > 0.0);
         let longest = loaded.latencies.percentile(100);
         assert!(Duration::ZERO < longest && longest <= loaded.took, "{loaded:?}");

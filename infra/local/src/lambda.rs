@@ -290,19 +290,18 @@ impl Instance {
         Ok(1024 * kib.context("its memory is not told")?.parse::<u64>()?)
     }
 
-    /// How long its threads have been on a processor so far, as Linux tells it.
+    /// How long its main thread has been on a processor so far, as Linux tells it: functions
+    /// run on that one.
     ///
     /// # Errors
     /// When it has ended, or the system is another.
     pub fn processor_time(&self) -> Result<Duration> {
         let id = self.child.id().context("the instance has ended")?;
-        let mut sum = Duration::ZERO;
-        for thread in std::fs::read_dir(format!("/proc/{id}/task")).context("reading its threads")? {
-            let told = std::fs::read_to_string(thread?.path().join("schedstat"))?;
-            let nanoseconds = told.split_whitespace().next();
-            sum += Duration::from_nanos(nanoseconds.context("its time is not told")?.parse()?);
-        }
-        Ok(sum)
+        let told = std::fs::read_to_string(format!("/proc/{id}/schedstat")).context("reading its time")?;
+        let nanoseconds = told.split_whitespace().next();
+        Ok(Duration::from_nanos(
+            nanoseconds.context("its time is not told")?.parse()?,
+        ))
     }
 
     fn is_alive(&mut self) -> bool {

@@ -12,6 +12,8 @@ use uuid::Uuid;
 use crate::conversation::Conversation;
 use crate::sender;
 
+/// How long an answer is waited for, which is longer than the gateway waits for a function.
+const PATIENCE: Duration = Duration::from_secs(35);
 /// How often progress is told.
 const PROGRESS: Duration = Duration::from_secs(1);
 
@@ -33,6 +35,8 @@ pub struct Load {
 /// What came of it.
 #[derive(Debug)]
 pub struct Loaded {
+    /// The length of each body in bytes.
+    pub bytes: usize,
     /// From the first delivery to the last answer.
     pub took: Duration,
     /// How long each answer took.
@@ -70,7 +74,7 @@ impl Load {
     /// # Errors
     /// When nothing answers at the URL.
     pub async fn run(&self) -> Result<Loaded> {
-        let client = Client::new();
+        let client = Client::builder().timeout(PATIENCE).build()?;
         let conversation = Conversation::new(self.bytes);
         let of_this_run = Uuid::new_v4().simple().to_string();
         // The connection, and the first instance.
@@ -107,6 +111,7 @@ impl Load {
             }
         }
         Ok(Loaded {
+            bytes: conversation.bytes(),
             took: began.elapsed(),
             latencies: latencies.into_iter().collect(),
             failures,

@@ -392,7 +392,7 @@ async fn put_under_load(load: &Load) -> Result<()> {
     println!(
         "{} calls of {} bytes, {} at a time: {:.0} a second",
         load.calls,
-        load.bytes,
+        loaded.bytes,
         load.concurrency,
         loaded.throughput()
     );
