@@ -66,6 +66,13 @@ fn dependencies_flow_one_way() {
         "the stand-in knows no crate of ours"
     );
     assert_eq!(of("tests"), BTreeSet::from(["local".to_owned()]));
+    // The benchmark beside the stories knows it.
+    let product = ["shared", "::"].concat();
+    for story in std::fs::read_dir(workspace().join("tests/src")).unwrap() {
+        let path = story.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(!text.contains(&product), "{}", path.display());
+    }
 }
 
 #[test]
