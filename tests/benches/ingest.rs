@@ -24,9 +24,13 @@ use shared::ingest::{Arrival, new_head};
 use shared::phone_number::PhoneNumber;
 use shared::store::calls::Version;
 use shared::store::pack_body;
+use zstd::bulk::Compressor;
+use zstd::zstd_safe::CParameter;
 
 const SECRET: &str = "wsec_of_a_benchmark";
-const LEVELS: [i32; 7] = [3, 6, 8, 9, 10, 12, 15];
+const LEVELS: [i32; 9] = [1, 3, 6, 8, 9, 10, 11, 12, 15];
+/// Of the level of `shared::store::body`.
+const HASH_LOGS: [u32; 4] = [15, 16, 17, 19];
 const BYTES: [usize; 4] = [8_552, 100_000, 426_000, 1_500_000];
 
 fn verify<'a>(body: &'a str, header: &str, secrets: &SigningSecrets, now: Timestamp) -> VerifiedDelivery<'a> {
@@ -136,12 +140,18 @@ fn levels(criterion: &mut Criterion) {
         let body = Conversation::new(bytes).body("conv_of_a_benchmark", Timestamp::now());
         let mut group = criterion.benchmark_group(format!("{bytes} bytes at level"));
         group.throughput(Throughput::Bytes(body.len() as u64));
-        for level in LEVELS {
-            let packed = zstd::bulk::compress(body.as_bytes(), level).unwrap();
-            eprintln!("{bytes} bytes at level {level}: {} bytes", packed.len());
-            group.bench_function(level.to_string(), |bencher| {
-                bencher.iter(|| zstd::bulk::compress(black_box(body.as_bytes()), level).unwrap());
-            });
+        let levels = LEVELS.map(|level| (level.to_string(), level, None));
+        let hash_logs = HASH_LOGS.map(|log| (format!("10, hash log {log}"), 10, Some(log)));
+        for (name, level, hash_log) in levels.into_iter().chain(hash_logs) {
+            let compress = |body: &str| {
+                let mut compressor = Compressor::new(level).unwrap();
+                if let Some(log) = hash_log {
+                    compressor.set_parameter(CParameter::HashLog(log)).unwrap();
+                }
+                compressor.compress(body.as_bytes()).unwrap()
+            };
+            eprintln!("{bytes} bytes at level {name}: {} bytes", compress(&body).len());
+            group.bench_function(name, |bencher| bencher.iter(|| compress(black_box(&body))));
         }
         group.finish();
     }

@@ -46,7 +46,7 @@ async fn what_a_load_is_told_instead_is_counted() {
 
 #[tokio::test]
 async fn every_function_is_measured_from_its_start() {
-    let measured = bench::measure(2, 3).await.unwrap();
+    let measured = bench::measure("", 2, 3).await.unwrap();
     assert!(measured.len() >= 5);
     for subject in measured {
         for latencies in [&subject.start_up, &subject.first, &subject.warm] {

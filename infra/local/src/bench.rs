@@ -61,15 +61,18 @@ pub struct Measured {
     pub peak_memory_bytes: u64,
 }
 
-/// Starts each function so many times, and invokes an instance so many times after its first.
+/// Starts each function so many times, and invokes an instance so many times after its first; only
+/// what has `named` in its name.
 ///
 /// # Errors
-/// When the stack does not start, or a function does not answer.
-pub async fn measure(starts: usize, invocations: usize) -> Result<Vec<Measured>> {
+/// When the stack does not start, nothing has that name, or a function does not answer.
+pub async fn measure(named: &str, starts: usize, invocations: usize) -> Result<Vec<Measured>> {
     ensure!(starts > 0, "an instance is needed to measure anything");
+    let subjects = || SUBJECTS.iter().filter(|(name, ..)| name.contains(named));
+    ensure!(subjects().next().is_some(), "nothing is named {named:?}");
     let stack = Stack::start_with(Options::default()).await?;
     let mut measured = Vec::new();
-    for (name, function, what) in &SUBJECTS {
+    for (name, function, what) in subjects() {
         eprintln!("{name} ...");
         let function = stack
             .function(function)

@@ -151,10 +151,8 @@ impl Function {
                 .await
                 .map_err(|error| InvokeError::Died(format!("{error:#}")))?,
         };
-        let timeout = instance.timeout;
         let answer = tokio::select! {
             answer = instance.invoke(event) => answer,
-            () = tokio::time::sleep(timeout) => Err(InvokeError::TimedOut),
             _ = killed.changed() => Err(InvokeError::Died("killed on purpose".to_owned())),
         };
         if matches!(answer, Ok(_) | Err(InvokeError::Function(_))) {
@@ -311,7 +309,8 @@ impl Instance {
     /// Has it work on an event and waits for its answer.
     ///
     /// # Errors
-    /// When it answers with an error, or ends; a timeout is up to the caller.
+    /// When it answers with an error, ends, or takes longer than its function may; then it is of
+    /// no use any more.
     pub async fn invoke(&mut self, event: Bytes) -> Result<Bytes, InvokeError> {
         let (reply, answer) = oneshot::channel();
         let invocation = Invocation {
@@ -326,6 +325,7 @@ impl Instance {
         tokio::select! {
             biased;
             Ok(answer) = answer => answer,
+            () = tokio::time::sleep(self.timeout) => Err(InvokeError::TimedOut),
             status = self.child.wait() => Err(InvokeError::Died(match status {
                 Ok(status) => status.to_string(),
                 Err(error) => error.to_string(),

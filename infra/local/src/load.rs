@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use futures_util::future::try_join_all;
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use reqwest::Client;
@@ -77,16 +78,7 @@ impl Load {
         let client = Client::builder().timeout(PATIENCE).build()?;
         let conversation = Conversation::new(self.bytes);
         let of_this_run = Uuid::new_v4().simple().to_string();
-        // The connection, and the first instance.
-        let answer = client
-            .get(format!("{}{}", self.url, sender::WEBHOOK_PATH))
-            .send()
-            .await?;
-        ensure!(
-            answer.status().is_success(),
-            "the webhook answered {}",
-            answer.status()
-        );
+        self.warm_up(&client).await?;
 
         let began = Instant::now();
         let mut answers = stream::iter(0..self.calls)
@@ -116,6 +108,17 @@ impl Load {
             latencies: latencies.into_iter().collect(),
             failures,
         })
+    }
+
+    /// Has connections made and instances started, about as many as there will be at a time.
+    async fn warm_up(&self, client: &Client) -> Result<()> {
+        let url = format!("{}{}", self.url, sender::WEBHOOK_PATH);
+        let asked = (0..self.concurrency).map(|_| client.get(&url).send());
+        for answer in try_join_all(asked).await? {
+            let status = answer.status();
+            ensure!(status.is_success(), "the webhook answered {status}");
+        }
+        Ok(())
     }
 
     async fn deliver(&self, client: &Client, body: Vec<u8>) -> (Duration, Option<String>) {

@@ -148,6 +148,9 @@ enum Command {
     },
     /// Measures how fast the functions start and answer; a stack of its own, in memory.
     Bench {
+        /// Only what has this in its name, e.g. `webhook`.
+        #[arg(default_value = "")]
+        name: String,
         /// How often each function is started.
         #[arg(long, default_value_t = 20)]
         starts: usize,
@@ -249,7 +252,11 @@ async fn main() -> ExitCode {
             })
             .await
         }
-        Some(Command::Bench { starts, invocations }) => measure(starts, invocations).await,
+        Some(Command::Bench {
+            name,
+            starts,
+            invocations,
+        }) => measure(&name, starts, invocations).await,
         Some(Command::Invoke { function, event, url }) => invoke(&function, event, &url).await,
     };
     match result {
@@ -412,7 +419,7 @@ async fn put_under_load(load: &Load) -> Result<()> {
 }
 
 #[expect(clippy::print_stdout, reason = "the figures are this command's output")]
-async fn measure(starts: usize, invocations: usize) -> Result<()> {
+async fn measure(name: &str, starts: usize, invocations: usize) -> Result<()> {
     ensure!(
         !cfg!(debug_assertions),
         "measure what is deployed: cargo run --release --bin local -- bench"
@@ -421,19 +428,24 @@ async fn measure(starts: usize, invocations: usize) -> Result<()> {
         "| | first poll p50 | first invocation p50 | warm p50 | warm p99 | processor, warm | peak memory |"
     );
     println!("|---|---|---|---|---|---|---|");
-    for measured in bench::measure(starts, invocations).await? {
+    for measured in bench::measure(name, starts, invocations).await? {
         println!(
-            "| {} | {} | {} | {} | {} | {} | {} KB |",
+            "| {} | {} | {} | {} | {} | {} | {} |",
             measured.name,
             milliseconds(measured.start_up.percentile(50)),
             milliseconds(measured.first.percentile(50)),
             milliseconds(measured.warm.percentile(50)),
             milliseconds(measured.warm.percentile(99)),
             milliseconds(measured.warm_processor),
-            measured.peak_memory_bytes / 1000,
+            megabytes(measured.peak_memory_bytes),
         );
     }
     Ok(())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 of them")]
+fn megabytes(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
 }
 
 fn milliseconds(duration: Duration) -> String {

@@ -1,9 +1,12 @@
 //! Bodies as items: compressed, and split where one item can't hold them.
 
+use std::io;
 use std::str::FromStr;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
+use zstd::bulk::Compressor;
+use zstd::zstd_safe::CParameter;
 
 use crate::error::Error;
 
@@ -14,6 +17,9 @@ const MAX_BYTES: usize = 64 * 1024 * 1024;
 /// Where another level costs more on the processor than it saves at the store, by the table in
 /// `docs/PERFORMANCE.md`.
 const LEVEL: i32 = 10;
+/// The logarithm of how many places zstd remembers. The level's own tables grow with the body, to
+/// 16 MB, which costs more to clear and to look into than it saves.
+const HASH_LOG: u32 = 17;
 
 /// How long bodies are kept after they came; by default for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -63,8 +69,12 @@ pub(super) struct ChunkItem {
 /// # Errors
 /// When there is no memory for it.
 pub fn pack_body(body: &[u8]) -> Result<Vec<Vec<u8>>, Error> {
-    let packed =
-        zstd::bulk::compress(body, LEVEL).map_err(|error| Error::internal("compressing a body", error))?;
+    let compress = || {
+        let mut compressor = Compressor::new(LEVEL)?;
+        compressor.set_parameter(CParameter::HashLog(HASH_LOG))?;
+        compressor.compress(body)
+    };
+    let packed = compress().map_err(|error: io::Error| Error::internal("compressing a body", error))?;
     Ok(packed.chunks(CHUNK_BYTES).map(<[u8]>::to_vec).collect())
 }
 

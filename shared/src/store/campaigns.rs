@@ -139,7 +139,9 @@ impl CampaignStore {
     ) -> Result<(), Error> {
         for attempt in 0..WRITE_ATTEMPTS {
             pause_before(attempt).await;
-            let (old, archived) = tokio::try_join!(self.campaign_item(id), self.archived())?;
+            let (old, archived) =
+                tokio::try_join!(self.campaign_item(id), self.get_one(ARCHIVED, CAMPAIGNS))?;
+            let archived = archived_campaigns(archived)?;
             let mut new = old.clone();
             if let Some(name) = &change.name {
                 new.name.clone_from(name);
@@ -166,9 +168,7 @@ impl CampaignStore {
             }
             if new.code != old.code
                 && let Some(code) = &new.code
-                && self
-                    .campaign_of_code(code)
-                    .await?
+                && owner_of_code(self.get_one(&code_key(code), CODE_SK).await?)?
                     .is_some_and(|owner| owner != *id)
             {
                 return Err(code_in_use());
@@ -338,43 +338,32 @@ impl CampaignStore {
         let variables = &call.campaign_variables;
         let named = variables.campaign_id.as_deref();
         let named = named.and_then(|text| CampaignId::try_from(text.to_owned()).ok());
-        let history = async |asset: Option<Asset>| match asset {
-            Some(asset) => Ok(self.asset_item(&asset).await?.assignments),
-            None => Ok::<_, Error>(AssignmentHistory::default()),
-        };
-        let by_variable_id = async {
-            match &named {
-                Some(id) => Ok(self.get_one(CAMPAIGNS, id.as_str()).await?.map(|_| id.clone())),
-                None => Ok(None),
-            }
-        };
-        let by_variable_code = async {
-            match &variables.utm_campaign {
-                Some(code) => self.campaign_of_code(code).await,
-                None => Ok(None),
-            }
-        };
+        let assignments = |asset: Option<Asset>| asset.map(|asset| key(&asset_key(&asset), ASSIGNMENTS_SK));
+        let keys = [
+            Some(key(ARCHIVED, CAMPAIGNS)),
+            named.as_ref().map(|id| key(CAMPAIGNS, id.as_str())),
+            variables
+                .utm_campaign
+                .as_deref()
+                .map(|code| key(&code_key(code), CODE_SK)),
+            assignments(call.tracking_number.clone().map(Asset::Number)),
+            assignments(call.agent_id.clone().map(Asset::Agent)),
+        ];
         let contacts = async {
             match &call.customer_number {
                 Some(number) => self.contacts_of(number).await,
                 None => Ok(Vec::new()),
             }
         };
-        let (archived, by_variable_id, by_variable_code, tracking_number, contacts, agent) = tokio::try_join!(
-            self.archived(),
-            by_variable_id,
-            by_variable_code,
-            history(call.tracking_number.clone().map(Asset::Number)),
-            contacts,
-            history(call.agent_id.clone().map(Asset::Agent)),
-        )?;
+        let (found, contacts) = tokio::try_join!(self.get_each(keys), contacts)?;
+        let [archived, campaign, code, number, agent] = found;
         Ok(Candidates {
-            archived,
-            by_variable_id,
-            by_variable_code,
-            tracking_number,
+            archived: archived_campaigns(archived)?,
+            by_variable_id: campaign.and(named),
+            by_variable_code: owner_of_code(code)?,
+            tracking_number: assignment_history(number)?,
             contacts,
-            agent,
+            agent: assignment_history(agent)?,
         })
     }
 
@@ -391,21 +380,6 @@ impl CampaignStore {
     /// When the store fails.
     pub async fn exists(&self, id: &CampaignId) -> Result<bool, Error> {
         Ok(self.get_one(CAMPAIGNS, id.as_str()).await?.is_some())
-    }
-
-    async fn archived(&self) -> Result<BTreeSet<CampaignId>, Error> {
-        let item = self.get_one(ARCHIVED, CAMPAIGNS).await?;
-        let item: ArchivedItem = match item {
-            Some(item) => from_item("the archived campaigns", item)?,
-            None => ArchivedItem::default(),
-        };
-        Ok(item.campaign_ids)
-    }
-
-    async fn campaign_of_code(&self, code: &str) -> Result<Option<CampaignId>, Error> {
-        let item = self.get_one(&code_key(code), CODE_SK).await?;
-        let item: Option<CodeItem> = item.map(|item| from_item("a code", item)).transpose()?;
-        Ok(item.map(|item| item.campaign_id))
     }
 
     async fn with_holdings(&self, items: Vec<CampaignItem>) -> Result<Vec<CampaignRecord>, Error> {
@@ -462,6 +436,20 @@ impl CampaignStore {
             .await
             .map_err(|error| failure("reading campaign data", error))?;
         Ok(answer.item)
+    }
+
+    /// The items of some keys, of which no two are the same, in one request; each in the place of
+    /// its key, and none where there is none.
+    async fn get_each<const N: usize>(&self, keys: [Option<Item>; N]) -> Result<[Option<Item>; N], Error> {
+        let mut found = self
+            .get_all(keys.iter().flatten().cloned().collect(), true)
+            .await?;
+        Ok(keys.map(|key| {
+            let key = key?;
+            let is_its = |item: &Item| key.iter().all(|(name, value)| item.get(name) == Some(value));
+            let place = found.iter().position(is_its)?;
+            Some(found.swap_remove(place))
+        }))
     }
 
     async fn get_all(&self, keys: Vec<Item>, consistent: bool) -> Result<Vec<Item>, Error> {
@@ -559,6 +547,23 @@ struct CodeItem {
 struct ArchivedItem {
     #[serde(default)]
     campaign_ids: BTreeSet<CampaignId>,
+}
+
+fn archived_campaigns(item: Option<Item>) -> Result<BTreeSet<CampaignId>, Error> {
+    let item: Option<ArchivedItem> = item
+        .map(|item| from_item("the archived campaigns", item))
+        .transpose()?;
+    Ok(item.unwrap_or_default().campaign_ids)
+}
+
+fn owner_of_code(item: Option<Item>) -> Result<Option<CampaignId>, Error> {
+    let item: Option<CodeItem> = item.map(|item| from_item("a code", item)).transpose()?;
+    Ok(item.map(|item| item.campaign_id))
+}
+
+fn assignment_history(item: Option<Item>) -> Result<AssignmentHistory, Error> {
+    let item: Option<AssetItem> = item.map(|item| from_item("assignments", item)).transpose()?;
+    Ok(item.map(|item| item.assignments).unwrap_or_default())
 }
 
 #[derive(Deserialize)]
