@@ -338,6 +338,7 @@ impl Harm {
         let roll = dice(seed, number) % 1000;
         let fault = match roll % 7 {
             _ if roll >= if is_storm { 750 } else { 40 } => return None,
+            0 if request.operation == "BatchGetItem" => Fault::LeftOver,
             0 | 1 => Fault::Throttled,
             2 => Fault::InternalError,
             3 => Fault::CutBefore,

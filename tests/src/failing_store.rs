@@ -37,11 +37,11 @@ async fn purposes_of_a_delivery() -> BTreeSet<String> {
 #[tokio::test]
 async fn a_delivery_makes_the_requests_that_are_broken_below() {
     let expected = [
+        "BatchGetItem CampaignsTable ",
         "GetItem CallsTable body",
         "GetItem CallsTable erasure_key",
         "GetItem CallsTable head",
         "GetItem CallsTable months",
-        "GetItem CampaignsTable ",
         "PutItem CallsTable body",
         "PutItem CallsTable head",
         "PutItem DeliveriesTable ",
@@ -61,6 +61,7 @@ async fn each_request_failing_costs_no_call_and_the_next_attempt_completes_it() 
         Fault::InternalError,
         Fault::CutBefore,
         Fault::CutAfter,
+        Fault::LeftOver,
     ] {
         for broken in purposes_of_a_delivery().await {
             let world = World::new().await;
@@ -124,17 +125,18 @@ async fn a_failed_delivery_is_in_the_log_as_failed() {
 
 #[tokio::test]
 async fn a_passing_fault_is_not_felt_by_the_sender() {
-    let world = World::new().await;
-    let left = std::sync::atomic::AtomicU8::new(2);
-    world.stack.dynamodb().inject(move |request| {
-        use std::sync::atomic::Ordering::SeqCst;
-        let hit = purpose(request) == "PutItem CallsTable head"
-            && left
-                .fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1))
-                .is_ok();
-        hit.then_some(Fault::Throttled)
-    });
-    assert_eq!(world.deliver_ok(body("conv_1")).await, "stored");
+    for (broken, fault) in [
+        ("PutItem CallsTable head", Fault::Throttled),
+        ("BatchGetItem CampaignsTable ", Fault::LeftOver),
+    ] {
+        let world = World::new().await;
+        let hits = AtomicUsize::new(0);
+        world.stack.dynamodb().inject(move |request| {
+            let hit = purpose(request) == broken && hits.fetch_add(1, Ordering::SeqCst) < 2;
+            hit.then_some(fault)
+        });
+        assert_eq!(world.deliver_ok(body("conv_1")).await, "stored", "{broken}");
+    }
 }
 
 #[tokio::test]

@@ -43,6 +43,9 @@ pub enum Fault {
     CutAfter,
     /// Forwarded after a pause.
     Delayed(Duration),
+    /// A batch of reads is answered, but none of it: all keys are left over, as where a table
+    /// has more to do than it may. Anything else is [throttled](Self::Throttled).
+    LeftOver,
 }
 
 /// One request of a function to the store.
@@ -66,10 +69,14 @@ pub struct StoreRequest {
 }
 
 impl StoreRequest {
-    /// The table, for operations on one.
+    /// The table, for operations on one, and the first of a batch.
     #[must_use]
     pub fn table(&self) -> &str {
-        self.body["TableName"].as_str().unwrap_or_default()
+        let of_batch = || self.body["RequestItems"].as_object()?.keys().next();
+        let table = self.body["TableName"].as_str();
+        table
+            .or_else(|| of_batch().map(String::as_str))
+            .unwrap_or_default()
     }
 
     /// A string attribute of the item or key that the request names.
@@ -308,7 +315,11 @@ async fn forward(State(front): State<Arc<Front>>, headers: HeaderMap, body: Byte
     }
     let fault = lock(&front.fault).as_ref().and_then(|rule| rule(&request));
     let answer = match fault {
-        Some(Fault::Throttled) => Some(error_answer(
+        Some(Fault::LeftOver) if request.operation == "BatchGetItem" => {
+            let left = json!({ "Responses": {}, "UnprocessedKeys": request.body["RequestItems"] });
+            Some(Response::new(Body::from(left.to_string())))
+        }
+        Some(Fault::Throttled | Fault::LeftOver) => Some(error_answer(
             StatusCode::BAD_REQUEST,
             "com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException",
             "injected",

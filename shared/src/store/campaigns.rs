@@ -461,15 +461,16 @@ impl CampaignStore {
                 .build()
                 .map_err(|error| Error::internal("describing a read", error))?;
             let mut left = HashMap::from([(self.table.clone(), request)]);
-            let mut rounds = 0;
+            let mut round = 0;
             while !left.is_empty() {
-                rounds += 1;
-                if rounds > BATCH_ROUNDS {
+                if round == BATCH_ROUNDS {
                     return Err(Error::unavailable(
                         "reading campaign data",
                         std::io::Error::other("the store leaves keys unanswered"),
                     ));
                 }
+                pause_before(round).await;
+                round += 1;
                 let answer = self
                     .client
                     .batch_get_item()
