@@ -603,7 +603,7 @@ async fn what_was_accepted_is_there_whole_and_once_whatever_fails() {
         size.decisions,
     );
     let faults = harm.faults.lock().unwrap().len();
-    assert_eq!(faults, 5, "every kind of fault");
+    assert_eq!(faults, 6, "every kind of fault");
     assert!(harm.deaths.load(Ordering::SeqCst) > 2);
 
     let decided: BTreeMap<u64, Decided> = decided.into_iter().flatten().collect();
