@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use local::Options;
 use local::conversation;
 use local::dynamodb::{Fault, StoreRequest};
@@ -53,7 +54,9 @@ impl Cost {
     }
 }
 
-/// Of the routes of the API; what each does here is in [`visit_every_route`].
+/// Of the routes of the API; what each does here is in [`visit_every_route`]. What reads the
+/// log has half a unit more for each of its shards than it mostly takes: chance says on which of
+/// them an entry is, and one with more than 4 KB costs twice as much.
 const OF_THE_API: [(&str, Cost); 36] = [
     ("ANY /api/webhooks/elevenlabs", cost(9, 8.0, 7.0)),
     ("DELETE /api/calls/{id}/attribution", cost(3, 10.0, 1.5)),
@@ -71,7 +74,7 @@ const OF_THE_API: [(&str, Cost); 36] = [
     ("GET /api/campaigns/{id}", cost(3, 0.0, 3.0)),
     ("GET /api/campaigns/{id}/contacts", cost(9, 0.0, 5.0)),
     ("GET /api/campaigns/{id}/contacts/{number}", cost(1, 0.0, 1.0)),
-    ("GET /api/deliveries", cost(4, 0.0, 2.5)),
+    ("GET /api/deliveries", cost(4, 0.0, 4.0)),
     ("GET /api/deliveries/{id}", cost(1, 0.0, 0.5)),
     ("GET /api/deliveries/{id}/raw", cost(2, 0.0, 1.0)),
     ("GET /api/openapi.json", cost(0, 0.0, 0.0)),
@@ -94,7 +97,8 @@ const OF_THE_API: [(&str, Cost); 36] = [
     ("PUT /api/campaigns/{id}/numbers/{number}", cost(8, 4.0, 7.0)),
 ];
 
-/// Of the console's; what each does here is in [`visit_every_page`].
+/// Of the console's, with the same room for the log; what each does here is in
+/// [`visit_every_page`].
 const OF_THE_CONSOLE: [(&str, Cost); 41] = [
     ("GET /", cost(1, 0.0, 1.0)),
     ("GET /assets/{name}", cost(0, 0.0, 0.0)),
@@ -109,7 +113,7 @@ const OF_THE_CONSOLE: [(&str, Cost); 41] = [
     ("GET /campaigns/{id}/contacts", cost(1, 0.0, 1.0)),
     ("GET /campaigns/{id}/numbers", cost(13, 0.0, 9.0)),
     ("GET /campaigns/{id}/settings", cost(4, 0.0, 4.0)),
-    ("GET /deliveries", cost(5, 0.0, 3.0)),
+    ("GET /deliveries", cost(5, 0.0, 5.0)),
     ("GET /deliveries/{id}", cost(3, 0.0, 2.5)),
     ("GET /deliveries/{id}/raw", cost(3, 0.0, 2.5)),
     ("GET /erasures", cost(1, 0.0, 1.0)),
@@ -132,8 +136,8 @@ const OF_THE_CONSOLE: [(&str, Cost); 41] = [
     ("POST /campaigns/{id}/contacts/remove", cost(4, 5.0, 3.0)),
     ("POST /campaigns/{id}/numbers", cost(5, 4.0, 4.0)),
     ("POST /deliveries/{id}/replay", cost(19, 6.0, 17.0)),
-    ("POST /erasures", cost(359, 463.0, 191.5)),
-    ("POST /erasures/preview", cost(80, 0.0, 58.0)),
+    ("POST /erasures", cost(359, 463.0, 195.5)),
+    ("POST /erasures/preview", cost(80, 0.0, 60.0)),
     ("POST /reattributions", cost(94, 0.0, 154.5)),
     ("POST /reattributions/preview", cost(94, 0.0, 154.5)),
     ("POST /sign-out", cost(2, 1.0, 1.0)),
@@ -341,6 +345,15 @@ fn only_from_here() -> Options {
     Options::default().parameter("ElevenLabsWebhookIpWhitelist", "127.0.0.1")
 }
 
+/// A campaign, 30 calls, and a delivery that was refused a second later, so that the first page
+/// of the log has it for sure.
+async fn fill(world: &World) {
+    settle(world).await;
+    deliver_many(world, 29).await;
+    world.stack.clock().advance(SignedDuration::from_secs(1));
+    deliver_from_elsewhere(world, "conv_kept", "2026-11-02T11:00:00Z").await;
+}
+
 #[tokio::test]
 async fn every_route_of_the_api_has_a_budget_and_keeps_it() {
     let provider = Provider::start().await;
@@ -350,9 +363,7 @@ async fn every_route_of_the_api_has_a_budget_and_keeps_it() {
         "2026-11-20T10:00:00Z",
     ));
     let world = syncing::world_with(&provider, only_from_here()).await;
-    settle(&world).await;
-    deliver_many(&world, 29).await;
-    deliver_from_elsewhere(&world, "conv_kept", "2026-11-02T11:00:00Z").await;
+    fill(&world).await;
     let hold = Duration::from_millis(100);
     world.stack.dynamodb().inject(move |_| Some(Fault::Delayed(hold)));
     let mut meter = Meter::new(&world);
@@ -490,12 +501,10 @@ async fn every_page_and_form_of_the_console_has_a_budget_and_keeps_it() {
     let world = World::with(only_from_here()).await;
     // What walks through the months walks through as many of them whenever this runs.
     world.stack.clock().set(syncing::NOW.parse().unwrap());
-    settle(&world).await;
-    deliver_many(&world, 29).await;
+    fill(&world).await;
     let mut open = phone_call("conv_open", "2026-11-02T10:00:00Z", "2026-11-02T10:01:00Z");
     open["data"]["metadata"]["phone_call"]["agent_number"] = json!("+16125550190");
     world.deliver_ok(open.to_string()).await;
-    deliver_from_elsewhere(&world, "conv_kept", "2026-11-02T11:00:00Z").await;
     let hold = Duration::from_millis(100);
     world.stack.dynamodb().inject(move |_| Some(Fault::Delayed(hold)));
     let mut meter = Meter::new(&world);
