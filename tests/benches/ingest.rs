@@ -29,8 +29,10 @@ use zstd::zstd_safe::CParameter;
 
 const SECRET: &str = "wsec_of_a_benchmark";
 const LEVELS: [i32; 9] = [1, 3, 6, 8, 9, 10, 11, 12, 15];
-/// Of the level of `shared::store::body`.
+/// Logarithms of how many places zstd remembers, at [`LEVEL_OF_HASH_LOGS`].
 const HASH_LOGS: [u32; 4] = [15, 16, 17, 19];
+/// The level of `shared::store::body`.
+const LEVEL_OF_HASH_LOGS: i32 = 10;
 const BYTES: [usize; 4] = [8_552, 100_000, 426_000, 1_500_000];
 
 fn verify<'a>(body: &'a str, header: &str, secrets: &SigningSecrets, now: Timestamp) -> VerifiedDelivery<'a> {
@@ -141,7 +143,10 @@ fn levels(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group(format!("{bytes} bytes at level"));
         group.throughput(Throughput::Bytes(body.len() as u64));
         let levels = LEVELS.map(|level| (level.to_string(), level, None));
-        let hash_logs = HASH_LOGS.map(|log| (format!("10, hash log {log}"), 10, Some(log)));
+        let hash_logs = HASH_LOGS.map(|log| {
+            let name = format!("{LEVEL_OF_HASH_LOGS}, hash log {log}");
+            (name, LEVEL_OF_HASH_LOGS, Some(log))
+        });
         for (name, level, hash_log) in levels.into_iter().chain(hash_logs) {
             let compress = |body: &str| {
                 let mut compressor = Compressor::new(level).unwrap();

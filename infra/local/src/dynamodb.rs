@@ -43,8 +43,9 @@ pub enum Fault {
     CutAfter,
     /// Forwarded after a pause.
     Delayed(Duration),
-    /// A batch of reads is answered, but none of it: all keys are left over, as where a table
-    /// has more to do than it may. Anything else is [throttled](Self::Throttled).
+    /// A batch of reads is answered for its first key, and the others are left over, as where a
+    /// table has more to do than it may. Where there is one key only, that is left over; and what
+    /// is no batch is answered as always.
     LeftOver,
 }
 
@@ -316,10 +317,9 @@ async fn forward(State(front): State<Arc<Front>>, headers: HeaderMap, body: Byte
     let fault = lock(&front.fault).as_ref().and_then(|rule| rule(&request));
     let answer = match fault {
         Some(Fault::LeftOver) if request.operation == "BatchGetItem" => {
-            let left = json!({ "Responses": {}, "UnprocessedKeys": request.body["RequestItems"] });
-            Some(Response::new(Body::from(left.to_string())))
+            Some(front.answer_first_of_batch(&mut request, &headers).await)
         }
-        Some(Fault::Throttled | Fault::LeftOver) => Some(error_answer(
+        Some(Fault::Throttled) => Some(error_answer(
             StatusCode::BAD_REQUEST,
             "com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException",
             "injected",
@@ -338,7 +338,7 @@ async fn forward(State(front): State<Arc<Front>>, headers: HeaderMap, body: Byte
             tokio::time::sleep(pause).await;
             Some(front.ask_emulator(&mut request, &headers).await)
         }
-        None => Some(front.ask_emulator(&mut request, &headers).await),
+        Some(Fault::LeftOver) | None => Some(front.ask_emulator(&mut request, &headers).await),
     };
     request.finished = Instant::now();
     request.status = answer.as_ref().map_or(0, |answer| answer.status().as_u16());
@@ -392,6 +392,36 @@ impl Front {
         }
         response
     }
+
+    /// Answers the first key of a batch of reads that has several, and leaves the others over.
+    async fn answer_first_of_batch(&self, request: &mut StoreRequest, headers: &HeaderMap) -> Response<Body> {
+        let asked = request.body.clone();
+        let mut left = asked["RequestItems"].clone();
+        let mut answer = json!({ "Responses": {} });
+        if let Some(keys) = keys_of_batch(&mut left)
+            && keys.len() > 1
+        {
+            let first = keys.remove(0);
+            if let Some(keys) = keys_of_batch(&mut request.body["RequestItems"]) {
+                *keys = vec![first];
+            }
+            let answered = self.ask_emulator(request, headers).await;
+            request.body = asked;
+            match axum::body::to_bytes(answered.into_body(), usize::MAX).await {
+                Ok(body) => answer = serde_json::from_slice(&body).unwrap_or_default(),
+                Err(error) => eprintln!("the embedded DynamoDB broke its answer off: {error}"),
+            }
+        }
+        answer["UnprocessedKeys"] = left;
+        // Without the checksum of what the emulator answered.
+        Response::new(Body::from(answer.to_string()))
+    }
+}
+
+/// The keys of a batch of reads, which those of functions ask of one table.
+fn keys_of_batch(tables: &mut Value) -> Option<&mut Vec<Value>> {
+    let table = tables.as_object_mut()?.values_mut().next()?;
+    table["Keys"].as_array_mut()
 }
 
 fn error_answer(status: StatusCode, kind: &str, message: &str) -> Response<Body> {

@@ -30,8 +30,9 @@ use crate::error::Error;
 /// How often a conditional write is tried again after somebody else was faster.
 pub(crate) const WRITE_ATTEMPTS: usize = 20;
 
-/// Waits before a write is tried again, the longer the more often it was, so that
-/// whoever was faster can finish. The first attempt waits for nothing.
+/// Waits before something is tried again, the longer the more often it was, so that whoever was
+/// faster can finish, or the store can do what it had more of than it may. The first attempt
+/// waits for nothing.
 pub(crate) async fn pause_before(attempt: usize) {
     if attempt > 0 {
         let attempt = u64::try_from(attempt).unwrap_or(u64::MAX);
