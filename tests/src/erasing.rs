@@ -322,6 +322,27 @@ async fn an_erased_call_does_not_come_back() {
 }
 
 #[tokio::test]
+async fn a_late_delivery_that_fails_names_no_erased_call_either() {
+    let world = World::new().await;
+    two_customers(&world).await;
+    erase_for_good(&world, NUMBER).await;
+    // What stays of calls can't be read, or else the campaigns' data.
+    for (before, broken) in ["CallsTable", "CampaignsTable"].into_iter().enumerate() {
+        world.stack.dynamodb().inject(move |request| {
+            let is_read = request.operation.contains("Get") && request.table() == broken;
+            is_read.then_some(Fault::Throttled)
+        });
+        let late = world.deliver(call_of("conv_a", NUMBER, 0).to_string()).await;
+        assert_eq!(late.error(), (503, "unavailable".to_owned()), "{broken}");
+        world.stack.dynamodb().heal();
+        let log = world.deliveries().await;
+        let failed = log.iter().filter(|entry| entry["result"] == "failed");
+        assert_eq!(failed.count(), before + 1, "{broken}");
+        assert_eq!(stored_of(&world, &["conv_a"]).await, [""; 0], "{broken}");
+    }
+}
+
+#[tokio::test]
 async fn a_delivery_that_is_under_way_does_not_undo_an_erasure() {
     // A newer version is held up at its head, an older one brings nothing but its body.
     for (version, held_up) in [(1_795_262_418, "head"), (1_000_000_000, "body#")] {

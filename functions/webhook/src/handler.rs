@@ -32,6 +32,9 @@ use crate::refusals::{Refusal, RefusalLimiter, Standing, seconds_left_in_minute}
 /// How long storing may take in all; then the sender is to try again, which it
 /// learns before the gateway gives up.
 const DEADLINE: Duration = Duration::from_secs(15);
+/// How long it may take to learn whether the log may name a conversation whose call was not
+/// stored; both and writing the log end before the function is stopped.
+const NAMING_DEADLINE: Duration = Duration::from_secs(3);
 
 /// The answer to `GET`.
 const ACTIVE: WebhookStatus = WebhookStatus {
@@ -271,6 +274,7 @@ impl State {
             }
             Err(error) => {
                 entry = failed(&entry);
+                entry.conversation_id = self.unless_erased(entry.conversation_id).await;
                 entry.latency_ms = received.latency_ms();
                 self.write_log(&entry, request_id).await;
                 tracing::error!(request_id, %error, "a delivery was not stored");
@@ -341,6 +345,14 @@ impl State {
             self.log.put(entry).await
         })
         .await
+    }
+
+    /// A conversation, where the store says that its call was not erased: an erasure that is over
+    /// would not find an entry that names it. Without an answer of the store it is not named.
+    async fn unless_erased(&self, conversation_id: Option<CallId>) -> Option<CallId> {
+        let id = conversation_id?;
+        let asking = tokio::time::timeout(NAMING_DEADLINE, self.ingest.was_erased(&id));
+        matches!(asking.await, Ok(Ok(false))).then_some(id)
     }
 
     /// Writes the log; where that fails, the answer stands all the same.
