@@ -424,11 +424,12 @@ async fn measure(name: &str, starts: usize, invocations: usize) -> Result<()> {
         !cfg!(debug_assertions),
         "measure what is deployed: cargo run --release --bin local -- bench"
     );
+    let measured = bench::measure(name, starts, invocations).await?;
     println!(
         "| | first poll p50 | first invocation p50 | warm p50 | warm p99 | processor, warm | peak memory |"
     );
     println!("|---|---|---|---|---|---|---|");
-    for measured in bench::measure(name, starts, invocations).await? {
+    for measured in measured {
         println!(
             "| {} | {} | {} | {} | {} | {} | {} |",
             measured.name,
