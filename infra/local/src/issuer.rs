@@ -29,6 +29,7 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::gateway::query_parameters;
+use crate::sender::unanswered;
 
 /// Where the issuer is, below the gateway's base URL.
 pub const ISSUER_PATH: &str = "/local-issuer";
@@ -421,7 +422,7 @@ pub async fn fetch_token(client: &reqwest::Client, base_url: &str, scopes: &[&st
         .body(form)
         .send()
         .await
-        .with_context(|| format!("asking {url} (is it running? `cargo local` starts it)"))?
+        .with_context(|| unanswered(&url))?
         .error_for_status()?
         .json()
         .await?;

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use futures_util::future::try_join_all;
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use reqwest::Client;
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::conversation::Conversation;
@@ -114,7 +115,8 @@ impl Load {
     async fn warm_up(&self, client: &Client) -> Result<()> {
         let url = format!("{}{}", self.url, sender::WEBHOOK_PATH);
         let asked = (0..self.concurrency).map(|_| client.get(&url).send());
-        for answer in try_join_all(asked).await? {
+        let answers = try_join_all(asked).await;
+        for answer in answers.with_context(|| sender::unanswered(&url))? {
             let status = answer.status();
             ensure!(status.is_success(), "the webhook answered {status}");
         }
@@ -126,11 +128,19 @@ impl Load {
         let answer = sender::post(client, &self.url, &self.secret, Timestamp::now(), body).await;
         let failure = match answer {
             Ok((200, _)) => None,
-            Ok((status, answer)) => Some(format!("{status} {answer}")),
+            Ok((status, answer)) => Some(format!("{status} {}", reason(&answer))),
             Err(error) => Some(format!("{error:#}")),
         };
         (began.elapsed(), failure)
     }
+}
+
+/// The message of a refusal, which is the same for all that are refused alike; the answer as it is
+/// where it has none.
+fn reason(answer: &str) -> String {
+    let refusal: Value = serde_json::from_str(answer).unwrap_or_default();
+    let message = refusal["error"]["message"].as_str();
+    message.unwrap_or(answer).to_owned()
 }
 
 impl Loaded {

@@ -462,7 +462,7 @@ async fn invoke(function: &str, event: PathBuf, url: &str) -> Result<()> {
         .body(event)
         .send()
         .await
-        .with_context(|| format!("posting to {url} (is it running? `cargo local` starts it)"))?;
+        .with_context(|| sender::unanswered(&url))?;
     let failed = !response.status().is_success() || response.headers().contains_key("x-amz-function-error");
     println!("{}", response.text().await?);
     ensure!(!failed, "the invocation failed");

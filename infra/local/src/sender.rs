@@ -45,6 +45,12 @@ pub async fn post(
         .body(body)
         .send()
         .await
-        .with_context(|| format!("posting to {url} (is it running? `cargo local` starts it)"))?;
+        .with_context(|| unanswered(&url))?;
     Ok((response.status().as_u16(), response.text().await?))
+}
+
+/// What to say where nothing answers at a URL.
+#[must_use]
+pub fn unanswered(url: &str) -> String {
+    format!("nothing answers at {url} (is it running? `cargo local` starts it)")
 }
