@@ -1,12 +1,15 @@
 //! The commands that measure: a load on a running stack, and how fast functions start and answer.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use local::load::Load;
 use local::{DEFAULT_WEBHOOK_SECRET, bench};
 
 use crate::support::World;
+
+const TWO: NonZeroU32 = NonZeroU32::new(2).unwrap();
 
 fn load_on(world: &World, secret: &str) -> Load {
     Load {
@@ -51,7 +54,7 @@ async fn what_a_load_is_told_instead_is_counted() {
 
 #[tokio::test]
 async fn every_function_is_measured_from_its_start() {
-    let measured = bench::measure("", 2, 3).await.unwrap();
+    let measured = bench::measure("", TWO, TWO).await.unwrap();
     assert!(measured.len() >= 5);
     for subject in measured {
         for latencies in [&subject.start_up, &subject.first, &subject.warm] {
@@ -60,4 +63,13 @@ async fn every_function_is_measured_from_its_start() {
         assert!(subject.warm_processor > Duration::ZERO, "{subject:?}");
         assert!(subject.peak_memory_bytes > 1_000_000, "{subject:?}");
     }
+}
+
+#[tokio::test]
+async fn what_is_named_is_measured_alone() {
+    let measured = bench::measure("sign-in", NonZeroU32::MIN, TWO).await.unwrap();
+    let names: Vec<_> = measured.iter().map(|subject| subject.name).collect();
+    assert_eq!(names, ["console, sign-in"]);
+    let error = bench::measure("sing-in", NonZeroU32::MIN, TWO).await.unwrap_err();
+    assert_eq!(error.to_string(), "nothing is named \"sing-in\"");
 }

@@ -1,6 +1,7 @@
 //! How fast functions start and answer: real binaries behind the local Runtime API, on the
 //! embedded store.
 
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -66,8 +67,7 @@ pub struct Measured {
 ///
 /// # Errors
 /// When the stack does not start, nothing has that name, or a function does not answer.
-pub async fn measure(named: &str, starts: usize, invocations: usize) -> Result<Vec<Measured>> {
-    ensure!(starts > 0, "an instance is needed to measure anything");
+pub async fn measure(named: &str, starts: NonZeroU32, invocations: NonZeroU32) -> Result<Vec<Measured>> {
     let subjects = || SUBJECTS.iter().filter(|(name, ..)| name.contains(named));
     ensure!(subjects().next().is_some(), "nothing is named {named:?}");
     let stack = Stack::start_with(Options::default()).await?;
@@ -90,16 +90,21 @@ struct Subject<'a> {
 }
 
 impl Subject<'_> {
-    async fn measure(mut self, name: &'static str, starts: usize, invocations: usize) -> Result<Measured> {
+    async fn measure(
+        mut self,
+        name: &'static str,
+        starts: NonZeroU32,
+        invocations: NonZeroU32,
+    ) -> Result<Measured> {
         let (mut start_up, mut first, mut warm) = (Vec::new(), Vec::new(), Vec::new());
         let (mut peak_memory_bytes, mut processor) = (0, Duration::ZERO);
-        for start in 0..starts {
+        for start in 1..=starts.get() {
             let mut instance = self.function.start().await?;
             start_up.push(instance.start_up().await?);
             first.push(self.invoke(&mut instance).await?);
-            if start + 1 == starts {
+            if start == starts.get() {
                 let before = instance.processor_time()?;
-                for _ in 0..invocations {
+                for _ in 0..invocations.get() {
                     warm.push(self.invoke(&mut instance).await?);
                 }
                 processor = instance.processor_time()?.saturating_sub(before);
@@ -111,7 +116,7 @@ impl Subject<'_> {
             start_up: start_up.into_iter().collect(),
             first: first.into_iter().collect(),
             warm: warm.into_iter().collect(),
-            warm_processor: processor / u32::try_from(invocations.max(1))?,
+            warm_processor: processor / invocations.get(),
             peak_memory_bytes,
         })
     }

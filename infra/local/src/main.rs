@@ -1,6 +1,7 @@
 //! `cargo local`: the whole system on this machine.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -152,11 +153,11 @@ enum Command {
         #[arg(default_value = "")]
         name: String,
         /// How often each function is started.
-        #[arg(long, default_value_t = 20)]
-        starts: usize,
+        #[arg(long, default_value = "20")]
+        starts: NonZeroU32,
         /// How often an instance is invoked after its first invocation.
-        #[arg(long, default_value_t = 200)]
-        invocations: usize,
+        #[arg(long, default_value = "200")]
+        invocations: NonZeroU32,
     },
     /// Puts one raw Lambda event into one function and prints its answer.
     Invoke {
@@ -419,7 +420,7 @@ async fn put_under_load(load: &Load) -> Result<()> {
 }
 
 #[expect(clippy::print_stdout, reason = "the figures are this command's output")]
-async fn measure(name: &str, starts: usize, invocations: usize) -> Result<()> {
+async fn measure(name: &str, starts: NonZeroU32, invocations: NonZeroU32) -> Result<()> {
     ensure!(
         !cfg!(debug_assertions),
         "measure what is deployed: cargo run --release --bin local -- bench"
