@@ -73,3 +73,15 @@ async fn what_is_named_is_measured_alone() {
     let error = bench::measure("sing-in", NonZeroU32::MIN, TWO).await.unwrap_err();
     assert_eq!(error.to_string(), "nothing is named \"sing-in\"");
 }
+
+/// In a debug build 8 MB more; with the tables that zstd makes by itself it was 26 MB.
+#[tokio::test]
+async fn a_call_of_1_5_mb_takes_at_most_15_mb_more_of_memory_than_a_short_one() {
+    let measured = bench::measure("webhook", NonZeroU32::MIN, TWO).await.unwrap();
+    let peak = |name| {
+        let subject = measured.iter().find(|subject| subject.name == name);
+        subject.unwrap().peak_memory_bytes
+    };
+    let (short, long) = (peak("webhook, 8.5 KB"), peak("webhook, 1.5 MB"));
+    assert!(long < short + 15_000_000, "{short} and {long} bytes");
+}
